@@ -1,0 +1,1 @@
+"""The benchmark harness. Installed as `paw_mlx.benchmarks`."""

@@ -1,0 +1,1 @@
+"""What comes from PyTorch land, once. Installed as `paw_mlx.convert`."""

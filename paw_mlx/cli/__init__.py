@@ -1,0 +1,97 @@
+"""The command line: the only place that prints.
+
+stdout carries the result and nothing else; progress, status and warnings go to stderr.
+Exit codes: 0 done, 1 an error, 2 a wrong call, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from ..errors import PawError
+
+# command -> its module here; imported only when the command is called or listed.
+COMMANDS = {
+    "run": "Run a program on one input.",
+    "test": "Run a program on cases and report its accuracy.",
+    "inspect": "Show what a program or adapter holds, without loading a model.",
+    "train": "Make a program from input/output examples.",
+    "demo": "Watch example programs run on held-out inputs.",
+    "pull": "Fetch a base or a program to this machine.",
+    "ls": "List the bases and programs on this machine.",
+    "rm": "Remove bases or programs from this machine.",
+}
+
+
+class Failure(click.ClickException):
+    """A PawError as the command line shows it."""
+
+    exit_code = 1
+
+    def __init__(self, error: PawError, as_json: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.as_json = error, as_json
+
+    def show(self, file: Any = None) -> None:
+        if self.as_json:
+            record = {"code": type(self.error).__name__, "message": str(self.error)}
+            click.echo(json.dumps({"error": record | {"hints": self.error.hints}}))
+            return
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {self.error}", err=True)
+        for hint in self.error.hints:
+            click.echo(f"{click.style('hint:', fg='cyan')} {hint}", err=True)
+
+
+class Command(click.Command):
+    """A command whose PawErrors become `error:` and `hint:` lines, or JSON with --json."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PawError as error:
+            raise Failure(error, bool(ctx.params.get("as_json"))) from error
+
+
+class LazyGroup(click.Group):
+    """Commands named in COMMANDS, each imported from its own module when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f".{cmd_name}", __name__).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors too.")
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paw-mlx")
+def cli() -> None:
+    """Run fuzzy functions, compiled to small programs, offline on this machine."""
+
+
+def main() -> None:
+    """The `paw-mlx` script."""
+    try:
+        code = cli.main(prog_name="paw-mlx", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

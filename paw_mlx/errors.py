@@ -1,0 +1,84 @@
+"""Every error this package raises on purpose.
+
+A message states what happened, with the numbers; the way out follows as a hint
+(`error.__notes__`), which the command line prints on a `hint:` line of its own.
+An exception that is no `PawError` is a bug of ours and keeps its traceback.
+
+    PawError(Exception)
+    ├─ OptionError      (ValueError)    a caller's argument is wrong
+    ├─ FormatError      (ValueError)    bytes are not what the layout promises
+    │  ├─ UnknownLayout                 nothing known was found there
+    │  └─ AdapterMismatch               sites, shapes, rank or base do not fit
+    ├─ NotFound         (LookupError)   no such program, interpreter or path
+    ├─ HubError         (OSError)       network, checksum, disk
+    │  └─ OfflineError                  offline, and not on this machine
+    ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
+    ├─ CompileError     (RuntimeError)  making a program failed
+    └─ ClosedError      (RuntimeError)  used after close
+
+A new error goes under the branch whose remedy it shares; add it here and to a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PawError(Exception):
+    """The root: catch it to catch everything raised here on purpose."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint:
+            self.add_note(hint)
+
+    @property
+    def hints(self) -> list[str]:
+        """The ways out, in the order they were added."""
+        return list(getattr(self, "__notes__", []))
+
+
+class OptionError(PawError, ValueError):
+    """A caller's argument is wrong."""
+
+
+class FormatError(PawError, ValueError):
+    """Bytes are not what their layout promises."""
+
+
+class UnknownLayout(FormatError):
+    """Nothing known was found at the path."""
+
+
+class AdapterMismatch(FormatError):
+    """An adapter's sites, shapes, rank or base do not fit."""
+
+
+class NotFound(PawError, LookupError):
+    """No such program, interpreter or path."""
+
+
+class HubError(PawError, OSError):
+    """The network, a checksum or the disk failed."""
+
+
+class OfflineError(HubError):
+    """Offline, and not on this machine."""
+
+
+class InputTooLong(PawError, ValueError):
+    """Prefix, input and the tokens reserved for the output exceed the window."""
+
+
+class CompileError(PawError, RuntimeError):
+    """Making a program failed."""
+
+
+class ClosedError(PawError, RuntimeError):
+    """An interpreter or function was used after it was closed."""
+
+
+def listed(items: Sequence[object], limit: int = 5) -> str:
+    """Join the first `limit` items and count the rest: `a, b and 3 more`."""
+    text = ", ".join(str(item) for item in items[:limit])
+    return text if len(items) <= limit else f"{text} and {len(items) - limit} more"

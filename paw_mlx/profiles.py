@@ -1,0 +1,269 @@
+"""Everything that differs between bases, as data.
+
+A `Family` is an architecture: its modules and what each layout calls them. A `Profile` is
+one base of a family: sizes, window, chat turn. To add a base, add a row to `PROFILES`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from .adapter import Site
+from .errors import FormatError, listed
+
+
+@dataclass(frozen=True)
+class Family:
+    """An architecture. Module names are those of the paper's mapper.
+
+    `paths` are Hugging Face's, below a layer; `gguf` the names in `blk.<i>.<name>`;
+    `permuted` the modules whose output rows GGUF reorders for its rotary embedding.
+    """
+
+    name: str
+    layers: str  # the path of the list of layers: `model.layers`
+    paths: Mapping[str, str]
+    gguf: Mapping[str, str]
+    permuted: tuple[str, ...] = ()
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        return tuple(sorted(self.paths))
+
+    def path(self, site: Site) -> str:
+        """Hugging Face's path of a site's linear module."""
+        return f"{self.layers}.{site.layer}.{self.paths[site.module]}"
+
+    def gguf_name(self, site: Site) -> str:
+        """GGUF's name of a site's weight, without `.weight`."""
+        return f"blk.{site.layer}.{self.gguf[site.module]}"
+
+    def site_of_path(self, path: str) -> Site | None:
+        """The site of a Hugging Face path, or None."""
+        match = re.fullmatch(re.escape(self.layers) + r"\.(\d{1,5})\.(.+)", path)
+        return self._site(match, self.paths)
+
+    def site_of_gguf(self, name: str) -> Site | None:
+        """The site of a GGUF name without `.weight`, or None."""
+        return self._site(re.fullmatch(r"blk\.(\d{1,5})\.(.+)", name), self.gguf)
+
+    @staticmethod
+    def _site(match: re.Match[str] | None, names: Mapping[str, str]) -> Site | None:
+        if match is None:
+            return None
+        module = next((m for m, name in names.items() if name == match[2]), None)
+        return Site(int(match[1]), module) if module else None
+
+
+_LLAMA_PATHS = {
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "o_proj": "self_attn.o_proj",
+    "gate_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "down_proj": "mlp.down_proj",
+}
+_LLAMA_GGUF = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+}
+FAMILIES = {
+    "qwen3": Family("qwen3", "model.layers", _LLAMA_PATHS, _LLAMA_GGUF),
+    "llama": Family("llama", "model.layers", _LLAMA_PATHS, _LLAMA_GGUF, ("q_proj", "k_proj")),
+    "gpt2": Family(
+        "gpt2",
+        "transformer.h",
+        {
+            "attn_c_proj": "attn.c_proj",
+            "c_attn": "attn.c_attn",
+            "c_fc": "mlp.c_fc",
+            "mlp_c_proj": "mlp.c_proj",
+        },
+        {
+            "attn_c_proj": "attn_output",
+            "c_attn": "attn_qkv",
+            "c_fc": "ffn_up",
+            "mlp_c_proj": "ffn_down",
+        },
+    ),
+}
+_CHATML = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+_NO_THINKING = "<think>\n\n</think>\n\n"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One base. `shapes` maps a module to (d_in, d_out); `window` counts tokens."""
+
+    name: str
+    family: Family
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    shapes: Mapping[str, tuple[int, int]]
+    window: int
+    repos: tuple[str, ...] = ()  # hub repos with these weights; the first is the original
+    turn: tuple[str, str] = ("", "")  # what opens and closes the user's turn
+    eos: tuple[str, ...] = ()  # tokens that end an output, besides the tokenizer's own
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], name: str = "") -> Profile:
+        """The profile of a Hugging Face config; a known one where all sizes agree."""
+        family = FAMILIES.get(str(config.get("model_type")))
+        if family is None:
+            raise FormatError(
+                f"model_type {config.get('model_type')!r} is not supported",
+                hint=f"Supported: {listed(sorted(FAMILIES))}.",
+            )
+        sizes = _gpt2_sizes if family.name == "gpt2" else _llama_sizes
+        try:
+            derived = cls(name or family.name, family, **sizes(config))
+        except KeyError as error:
+            raise FormatError(f"the base's config lacks {error}") from error
+        return next((p for p in PROFILES.values() if p.fits(derived)), derived)
+
+    @property
+    def repo(self) -> str:
+        """The reference a program records: the original hub repo, or the name."""
+        return self.repos[0] if self.repos else self.name
+
+    def sites(self) -> Iterator[Site]:
+        """Every site a LoRA may have, by layer, modules sorted."""
+        return (Site(i, m) for i in range(self.num_layers) for m in self.family.modules)
+
+    def fits(self, other: Profile) -> bool:
+        """Whether an adapter for one can run on the other: same family and sizes."""
+        return (
+            self.family is other.family
+            and self.num_layers == other.num_layers
+            and (self.num_heads, self.num_kv_heads) == (other.num_heads, other.num_kv_heads)
+            and dict(self.shapes) == dict(other.shapes)
+        )
+
+
+def _llama_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    head_dim = int(config.get("head_dim") or hidden // heads)
+    inner = int(config["intermediate_size"])
+    return {
+        "num_layers": int(config["num_hidden_layers"]),
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "shapes": MappingProxyType(
+            {
+                "q_proj": (hidden, heads * head_dim),
+                "k_proj": (hidden, kv_heads * head_dim),
+                "v_proj": (hidden, kv_heads * head_dim),
+                "o_proj": (heads * head_dim, hidden),
+                "gate_proj": (hidden, inner),
+                "up_proj": (hidden, inner),
+                "down_proj": (inner, hidden),
+            }
+        ),
+        "window": int(config["max_position_embeddings"]),
+        "turn": (_CHATML[0], _CHATML[1] + _NO_THINKING)
+        if config["model_type"] == "qwen3"
+        else ("", ""),
+    }
+
+
+def _gpt2_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = int(config["n_embd"])
+    inner = int(config.get("n_inner") or 4 * hidden)
+    return {
+        "num_layers": int(config["n_layer"]),
+        "num_heads": int(config["n_head"]),
+        "num_kv_heads": int(config["n_head"]),
+        "shapes": MappingProxyType(
+            {
+                "attn_c_proj": (hidden, hidden),
+                "c_attn": (hidden, 3 * hidden),
+                "c_fc": (hidden, inner),
+                "mlp_c_proj": (inner, hidden),
+            }
+        ),
+        "window": int(config["n_positions"]),
+    }
+
+
+def _known(name: str, config: dict[str, Any], **extra: Any) -> Profile:
+    family = FAMILIES[config["model_type"]]
+    sizes = (_gpt2_sizes if family.name == "gpt2" else _llama_sizes)(config)
+    return Profile(name, family, **{**sizes, **extra})
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        _known(
+            "qwen3-0.6b",
+            {
+                "model_type": "qwen3",
+                "hidden_size": 1024,
+                "num_attention_heads": 16,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 28,
+                "max_position_embeddings": 2048,
+            },
+            repos=("Qwen/Qwen3-0.6B", "programasweights/Qwen3-0.6B-GGUF-Q6_K"),
+            eos=("<|im_end|>", "<|endoftext|>"),
+        ),
+        _known(
+            "gpt2",
+            {
+                "model_type": "gpt2",
+                "n_embd": 768,
+                "n_head": 12,
+                "n_layer": 12,
+                "n_positions": 2048,
+            },
+            repos=("gpt2", "openai-community/gpt2", "programasweights/GPT2-GGUF-Q8_0"),
+            eos=("<|endoftext|>",),
+        ),
+        _known(
+            "smollm2-135m",
+            {
+                "model_type": "llama",
+                "hidden_size": 576,
+                "num_attention_heads": 9,
+                "num_key_value_heads": 3,
+                "intermediate_size": 1536,
+                "num_hidden_layers": 30,
+                "max_position_embeddings": 2048,
+            },
+            repos=("HuggingFaceTB/SmolLM2-135M-Instruct",),
+            turn=_CHATML,
+            eos=("<|im_end|>", "<|endoftext|>"),
+        ),
+    )
+}
+
+
+def find_profile(reference: str) -> Profile | None:
+    """The known profile of a name or hub repo, whatever quantizes it; None if unknown.
+
+    `mlx-community/Qwen3-0.6B-4bit` is `qwen3-0.6b`: its weights are the same, rounded.
+    """
+    wanted = reference.lower()
+    for profile in PROFILES.values():
+        if wanted == profile.name or wanted in (repo.lower() for repo in profile.repos):
+            return profile
+    stem = re.sub(r"-(\d{1,2}bit|bf16|fp16|mlx|dwq|awq|gguf|q\d\w*)\b", "", wanted.split("/")[-1])
+    for profile in PROFILES.values():
+        if stem == profile.name or stem in (repo.split("/")[-1].lower() for repo in profile.repos):
+            return profile
+    return None

@@ -1,0 +1,74 @@
+"""Program and Template: pure data, no input or output.
+
+A program is a prompt and a LoRA. `formats.load` and `formats.save` move it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .adapter import Adapter
+from .errors import FormatError
+
+PLACEHOLDER = "{INPUT_PLACEHOLDER}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """The rendered prompt around the input: `prefix`, the input, `suffix`."""
+
+    prefix: str
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Split a template at its one placeholder; FormatError for none or several."""
+        parts = text.split(PLACEHOLDER)
+        if len(parts) != 2:
+            raise FormatError(
+                f"a template needs exactly one {PLACEHOLDER}, and this has {len(parts) - 1}"
+            )
+        return cls(*parts)
+
+    @property
+    def text(self) -> str:
+        """The template as a file holds it."""
+        return f"{self.prefix}{PLACEHOLDER}{self.suffix}"
+
+    def render(self, text: str) -> str:
+        """The whole prompt for one input."""
+        return f"{self.prefix}{text}{self.suffix}"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A fuzzy function, compiled: pure data.
+
+    `interpreter` names the base it was made for, as its file does (`Qwen/Qwen3-0.6B`).
+    `adapter` is None for a program that is a prompt alone. `meta` is the container's own
+    record (`meta.json`), kept as read so that nothing is lost on the way through.
+    """
+
+    template: Template
+    adapter: Adapter | None
+    interpreter: str
+    spec: str = ""
+    pseudo_program: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The program's id: the recorded one, or a hash of prompt and adapter (32 hex)."""
+        return str(self.meta.get("program_id") or self.digest())
+
+    def digest(self) -> str:
+        """Hash what the program computes: interpreter, template, A, B and alpha."""
+        digest = hashlib.sha256(f"{self.interpreter}\0{self.template.text}\0".encode())
+        for site, lora in sorted(self.adapter.sites.items()) if self.adapter else ():
+            digest.update(f"{site} {lora.A.dtype} {lora.B.dtype} {lora.alpha!r}\0".encode())
+            digest.update(lora.A.data.tobytes())
+            digest.update(lora.B.data.tobytes())
+        return digest.hexdigest()[:32]

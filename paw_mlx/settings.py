@@ -1,0 +1,52 @@
+"""Paths and environment. Nothing else in this package reads `os.environ`.
+
+    PAW_MLX_HOME     everything this package keeps, in one folder
+    PAW_OFFLINE      1: never touch the network
+    PAW_MLX_BLAS     Linux: the BLAS library to load before MLX (a path, or `none`)
+
+Without PAW_MLX_HOME, what must be kept (programs, bases) lies in
+`~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
+what can be made again (quantized bases) in `~/Library/Caches/paw-mlx` and
+`$XDG_CACHE_HOME/paw-mlx`. `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def data_dir() -> Path:
+    """The folder of what must be kept: programs and bases."""
+    return _folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
+
+
+def cache_dir() -> Path:
+    """The folder of what can be made again: quantized bases."""
+    home = os.environ.get("PAW_MLX_HOME")
+    if home:
+        return Path(home).expanduser() / "cache"
+    return _folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network (PAW_OFFLINE or HF_HUB_OFFLINE)."""
+    return any(_flag(name) for name in ("PAW_OFFLINE", "HF_HUB_OFFLINE"))
+
+
+def blas_library() -> str | None:
+    """The BLAS library the user names, `none` to load none, or None to search."""
+    return os.environ.get("PAW_MLX_BLAS") or None
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def _folder(xdg: str, linux: str, mac: str) -> Path:
+    if home := os.environ.get("PAW_MLX_HOME"):
+        return Path(home).expanduser()
+    if base := os.environ.get(xdg):
+        return Path(base).expanduser() / "paw-mlx"
+    return Path.home() / (mac if sys.platform == "darwin" else linux) / "paw-mlx"
