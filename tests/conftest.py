@@ -1,0 +1,19 @@
+"""What every test gets: homes of its own, and a BLAS loaded before MLX is."""
+
+from __future__ import annotations
+
+import pytest
+
+from paw_mlx import blas
+
+blas.load()
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from, or written to, the homes of whoever runs the tests."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PAW_MLX_HOME", str(home / "paw-mlx"))
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    for name in ("PAW_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
