@@ -1,0 +1,67 @@
+"""`paw-mlx inspect`: what a program or adapter holds, without loading a model.
+
+The texts in a file are untrusted: what a terminal would obey is shown escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..formats import Summary, summarize
+from . import Command, json_option
+
+
+@click.command(cls=Command)
+@click.argument("path", type=click.Path(path_type=Path))
+@json_option
+def command(path: Path, as_json: bool) -> None:
+    """Show what the program or adapter at PATH holds, without loading a model."""
+    summary = summarize(path)
+    click.echo(json.dumps(asdict(summary)) if as_json else _sheet(summary))
+
+
+def _sheet(s: Summary) -> str:
+    layers = f"{len(s.layers)} layers" if len(s.layers) > 1 else f"layer {s.layers[0]}"
+    rows = {
+        "layout": s.layout,
+        "program": s.program_id,
+        "interpreter": s.interpreter,
+        "sites": f"{s.num_sites} ({layers} x {len(s.modules)} modules: {', '.join(s.modules)})",
+        "rank": _numbers(s.ranks),
+        "alpha": f"{_numbers(s.alphas)} (scale {_numbers(s.scales)})",
+        "parameters": f"{s.num_parameters:,}",
+        "adapter": f"{', '.join(s.dtypes)}, {_size(s.adapter_bytes)}",
+        "file": _size(s.file_bytes),
+    }
+    for key in ("compiler_snapshot", "compiler_kind", "created_at"):
+        rows[key.replace("_", " ")] = (s.meta or {}).get(key)
+    shown = {key: value for key, value in rows.items() if value is not None}
+    width = max(map(len, shown))
+    lines = [f"{key:<{width}}  {printable(str(value))}" for key, value in shown.items()]
+    for title, text in (("spec", s.spec), ("pseudo-program", s.pseudo_program)):
+        if text:
+            body = (f"  {printable(line)}".rstrip() for line in text.strip().split("\n"))
+            lines += ["", title, *body]
+    return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """One line of text with everything that is no printable character escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    texts = [f"{value:g}" for value in values]
+    return ", ".join(texts) if len(texts) <= 5 else f"{texts[0]} to {texts[-1]}"
+
+
+def _size(num_bytes: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} bytes"

@@ -1,0 +1,223 @@
+"""Bytes <-> Program or Adapter: no model, no network, no torch, no MLX.
+
+    layout     load  save   what it is
+    paw          x     x    a ZIP: adapter.gguf, prompt_template.txt, meta.json, ...
+    directory    x     x    the same files in a folder
+    paw-v2       x          the legacy container
+    peft         a     a    adapter_config.json, adapter_model.safetensors
+    gguf         a     a    one adapter file
+    mlx          a     a    adapter_config.json, adapters.safetensors
+
+    x: a whole program; a: an adapter, with `load_adapter` and `save_adapter`
+
+A layout is known by its bytes, never by a suffix: two containers share `.paw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..adapter import Adapter
+from ..errors import FormatError, NotFound, OptionError, UnknownLayout, listed
+from ..files import replacing
+from ..profiles import Profile, find_profile
+from ..program import Program
+from . import bundle, gguf, legacy, mlx, peft
+from .sites import Found
+from .summary import Summary
+from .untrusted import shown
+
+__all__ = ["Summary", "load", "load_adapter", "save", "save_adapter", "sniff", "summarize"]
+
+_PROGRAMS: dict[str, Callable[[Path, Profile | None], Program]] = {
+    "paw": bundle.read_archive,
+    "directory": bundle.read_folder,
+    "paw-v2": legacy.read_program,
+}
+_ADAPTERS: dict[str, Callable[[Path, Profile | None], Found]] = {
+    "paw-v2": legacy.read,
+    "peft": peft.read,
+    "gguf": gguf.read,
+    "mlx": mlx.read,
+}
+_WRITERS: dict[str, Callable[[Adapter, Path, Profile, str | None], None]] = {
+    "peft": peft.write,
+    "gguf": gguf.write,
+    "mlx": mlx.write,
+}
+_MAGIC = {b"PK\x03\x04": "paw", legacy.MAGIC: "paw-v2", b"GGUF": "gguf"}
+# What a folder of ours may hold; one that holds more is not replaced.
+_OURS = {*bundle.MEMBERS, peft.CONFIG, peft.WEIGHTS, mlx.WEIGHTS, ".DS_Store"}
+
+
+def sniff(path: str | Path) -> str:
+    """The layout at a path, by its bytes or members; UnknownLayout or NotFound."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _sniff_folder(path)
+        if not path.exists():
+            raise NotFound(f"no such file or folder: {path}")
+        if not path.is_file():
+            raise UnknownLayout(f"{path} is neither a regular file nor a folder")
+        with path.open("rb") as file:
+            head = file.read(9)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnknownLayout):
+            raise
+        raise FormatError(f"cannot read {shown(str(path))}: {error}") from error
+    if head[:4] in _MAGIC:
+        return _MAGIC[head[:4]]
+    raise UnknownLayout(
+        f"{path} begins with {head[:4]!r}, which no known layout does",
+        hint="Name the folder that holds this file and its adapter_config.json."
+        if head[8:9] == b"{"
+        else None,
+    )
+
+
+def load(path: str | Path) -> Program:
+    """Load a program from a container: a `.paw` of either kind, or a program's folder.
+
+    FormatError for anything malformed, incomplete or not finite, and for a bare adapter;
+    AdapterMismatch if its interpreter is known and the adapter does not fit.
+    """
+    layout = sniff(path)
+    if layout not in _PROGRAMS:
+        raise FormatError(
+            f"{path} holds an adapter ({layout}) and no program: it has no prompt",
+            hint="Load it as an adapter, or give it a template with Program(...).",
+        )
+    return _load(Path(path), layout, None)
+
+
+def load_adapter(path: str | Path, profile: Profile | None = None) -> Adapter:
+    """Load the adapter of any layout, checked against `profile` or the base it names."""
+    layout = sniff(path)
+    if layout in _ADAPTERS:
+        return _load_adapter(Path(path), layout, profile).adapter
+    program = _load(Path(path), layout, profile)
+    assert program.adapter is not None
+    return program.adapter
+
+
+def save(
+    program: Program,
+    path: str | Path,
+    dtype: str | None = "q4_0",
+    *,
+    layout: str | None = None,
+    profile: Profile | None = None,
+) -> None:
+    """Save a program as a `.paw` ZIP, or as a folder if `path` ends with a slash.
+
+    `dtype` is the adapter's: q4_0, f16, f32, or None for as it is; `layout` may say "paw" or
+    "directory"; `profile` is needed where the program's interpreter is not a known one.
+    Written atomically. OptionError for what cannot be written, HubError if the disk refuses.
+    """
+    layout = layout or ("directory" if str(path).endswith("/") else "paw")
+    if layout not in ("paw", "directory"):
+        raise OptionError(f"a program is saved as paw or directory, not {layout!r}")
+    profile = profile or find_profile(program.interpreter)
+    if profile is None:
+        raise OptionError(
+            f"the interpreter {program.interpreter!r} is not known, so its tensors have no names",
+            hint="Pass its profile.",
+        )
+    if program.adapter:
+        _check(program.adapter, profile)
+    path = Path(path)
+    _check_replaceable(path, is_folder=layout == "directory")
+    with replacing(path) as temporary:
+        if layout == "directory":
+            bundle.write(program, temporary, profile, dtype)
+        else:
+            folder = temporary.with_name(f"{temporary.name}.d")
+            bundle.write(program, folder, profile, dtype)
+            bundle.pack(folder, temporary)
+
+
+def save_adapter(
+    adapter: Adapter, path: str | Path, layout: str, profile: Profile, dtype: str | None = None
+) -> None:
+    """Save an adapter as "peft", "gguf" or "mlx"; `dtype` None keeps what the layout can hold.
+
+    Written atomically. OptionError for what cannot be written, AdapterMismatch if the
+    adapter does not fit `profile`, HubError if the disk refuses.
+    """
+    if layout not in _WRITERS:
+        raise OptionError(f"an adapter is saved as {listed(list(_WRITERS))}, not {layout!r}")
+    _check(adapter, profile)
+    path = Path(path)
+    _check_replaceable(path, is_folder=layout != "gguf")
+    with replacing(path) as temporary:
+        _WRITERS[layout](adapter, temporary, profile, dtype)
+
+
+def summarize(path: str | Path) -> Summary:
+    """What a container or adapter holds, read and checked as `load` does."""
+    path, layout = Path(path), sniff(path)
+    try:
+        program = _load(path, layout, None) if layout in _PROGRAMS else None
+    except FormatError:
+        if layout not in _ADAPTERS:
+            raise
+        program = None  # a legacy container for an unknown base still has an adapter
+    if program and program.adapter:
+        summary = Summary.of(path, layout, program.adapter, program.interpreter)
+        return replace(
+            summary,
+            program_id=program.id,
+            spec=program.spec,
+            pseudo_program=program.pseudo_program,
+            template=program.template.text,
+            meta=dict(program.meta),
+        )
+    found = _load_adapter(path, layout, None)
+    return Summary.of(path, layout, found.adapter, found.interpreter)
+
+
+def _load(path: Path, layout: str, profile: Profile | None) -> Program:
+    program = _PROGRAMS[layout](path, profile)
+    if program.adapter:
+        _check(program.adapter, profile or find_profile(program.interpreter))
+    return program
+
+
+def _load_adapter(path: Path, layout: str, profile: Profile | None) -> Found:
+    found = _ADAPTERS[layout](path, profile)
+    _check(found.adapter, profile or find_profile(found.interpreter))
+    return found
+
+
+def _check(adapter: Adapter, profile: Profile | None) -> None:
+    adapter.check_finite()
+    if profile:
+        adapter.check(profile)
+
+
+def _sniff_folder(path: Path) -> str:
+    if (path / bundle.TEMPLATE).exists() or (path / bundle.META).exists():
+        return "directory"
+    if (path / peft.CONFIG).exists():
+        return "mlx" if (path / mlx.WEIGHTS).exists() else "peft"
+    raise UnknownLayout(
+        f"{path} has neither {bundle.TEMPLATE} and {bundle.META} nor {peft.CONFIG}",
+        hint="Name a file inside it, or another folder.",
+    )
+
+
+def _check_replaceable(path: Path, *, is_folder: bool) -> None:
+    """OptionError if saving would remove what this package never wrote."""
+    if not path.is_dir():
+        return
+    if not is_folder:
+        raise OptionError(f"{path} is a folder", hint="Name a file in it.")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS)
+    if others:
+        raise OptionError(
+            f"{path} also holds {listed(others)}, which saving would remove",
+            hint="Name a new folder.",
+        )

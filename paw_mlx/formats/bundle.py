@@ -1,0 +1,229 @@
+"""Programs in files: the `.paw` ZIP ("v3"), and the same members unpacked in a folder.
+
+    adapter.gguf   prompt_template.txt   meta.json   pseudo_program.txt (optional)
+
+Exactly these four are written, uncompressed and without a clock, so the same program gives
+the same bytes; further members are tolerated and never opened. An archive is untrusted:
+names, counts and sizes are checked first, and inflating stops at the limit whatever size
+a member claims.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from ..adapter import Adapter
+from ..errors import FormatError, OptionError, listed
+from ..profiles import Profile, find_profile
+from ..program import Program, Template
+from . import gguf, peft
+from .sites import Found, commonest
+from .untrusted import MAX_TEXT_BYTES, json_object, read_bytes, shown, string, text
+
+ADAPTER, TEMPLATE, META, PSEUDO = MEMBERS = (
+    "adapter.gguf",
+    "prompt_template.txt",
+    "meta.json",
+    "pseudo_program.txt",
+)
+MAX_ARCHIVE_BYTES = 256 << 20
+MAX_EXPANDED_BYTES = 512 << 20
+MAX_MEMBERS = 256
+MIN_ADAPTER_BYTES = 1024
+_MAX_DIRECTORY_BYTES = 1 << 20  # of the archive's own list of members
+_PROGRAM_ID = re.compile(r"[a-f0-9]{16,64}")
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+)
+
+
+def read_archive(path: Path, profile: Profile | None = None) -> Program:
+    """Read a `.paw` ZIP."""
+    return _program(_unpacked(path), None, profile)
+
+
+def read_folder(path: Path, profile: Profile | None = None) -> Program:
+    """Read a program's folder; its adapter is `adapter.gguf`, or PEFT's files without one."""
+    found = {name: MAX_TEXT_BYTES for name in MEMBERS if (path / name).exists()}
+    if ADAPTER in found:
+        found[ADAPTER] = MAX_EXPANDED_BYTES
+    members = {name: read_bytes(path / name, limit) for name, limit in found.items()}
+    return _program(members, path, profile)
+
+
+def write(program: Program, folder: Path, profile: Profile, dtype: str | None) -> None:
+    """Write the program's files into a new folder."""
+    if program.adapter is None:
+        raise OptionError("the program has no adapter, and a container needs one")
+    folder.mkdir()
+    gguf.write(program.adapter, folder / ADAPTER, profile, dtype)
+    if (folder / ADAPTER).stat().st_size < MIN_ADAPTER_BYTES:
+        raise OptionError(f"an adapter of less than {MIN_ADAPTER_BYTES} bytes is no program's")
+    try:
+        meta = json.dumps(
+            _meta(program, program.adapter), ensure_ascii=False, indent=2, allow_nan=False
+        )
+        texts = {TEMPLATE: program.template.text, META: meta + "\n", PSEUDO: program.pseudo_program}
+        for name, value in texts.items():
+            if value or name != PSEUDO:
+                (folder / name).write_bytes(value.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"the program's texts or meta cannot be written: {error}") from error
+
+
+def pack(folder: Path, path: Path) -> None:
+    """Put a program's folder into a `.paw` ZIP."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in MEMBERS:
+            if (folder / name).exists():
+                info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+                archive.writestr(info, (folder / name).read_bytes())
+    if path.stat().st_size > MAX_ARCHIVE_BYTES:
+        raise OptionError(
+            f"the archive would have {path.stat().st_size} bytes (limit {MAX_ARCHIVE_BYTES})",
+            hint="Write the adapter as f16 or q4_0.",
+        )
+
+
+def _program(members: Mapping[str, bytes], folder: Path | None, profile: Profile | None) -> Program:
+    """Make a program of its members; a folder may hold PEFT's files for the adapter."""
+    peft_folder = folder if folder and ADAPTER not in members else None
+    needed = [TEMPLATE, META] if peft_folder else [ADAPTER, TEMPLATE, META]
+    if missing := [name for name in needed if name not in members]:
+        raise FormatError(f"the program has no {listed(missing)}")
+    meta = json_object(members[META], META)
+    program_id = string(meta.get("program_id"), "program_id")
+    if program_id and not _PROGRAM_ID.fullmatch(program_id):
+        raise FormatError(f"program_id is {shown(program_id)}, not 16 to 64 hex digits")
+    interpreter = string(meta.get("interpreter"), "interpreter")
+    if not interpreter:
+        raise FormatError(f"{META} does not name an interpreter")
+    profile = profile or find_profile(interpreter)
+    if peft_folder:
+        found = _read_peft(peft_folder, profile)
+    elif len(members[ADAPTER]) < MIN_ADAPTER_BYTES:
+        raise FormatError(
+            f"{ADAPTER} has {len(members[ADAPTER])} bytes (at least {MIN_ADAPTER_BYTES})"
+        )
+    else:
+        found = gguf.read(members[ADAPTER], profile)
+    return Program(
+        Template.parse(text(members[TEMPLATE], TEMPLATE)),
+        found.adapter,
+        interpreter,
+        string(meta.get("spec"), "spec"),
+        text(members.get(PSEUDO, b""), PSEUDO),
+        meta,
+    )
+
+
+def _read_peft(folder: Path, profile: Profile | None) -> Found:
+    if not (folder / peft.CONFIG).exists():
+        raise FormatError(f"{folder} has neither {ADAPTER} nor {peft.CONFIG}")
+    return peft.read(folder, profile)
+
+
+def _meta(program: Program, adapter: Adapter) -> dict[str, Any]:
+    """`meta.json`: what the program carries, and what every reader expects."""
+    alpha = commonest(lora.alpha for lora in adapter.sites.values())
+    meta = dict(program.meta)
+    known = _PROGRAM_ID.fullmatch(str(meta.get("program_id")))
+    return meta | {
+        "version": meta["version"] if meta.get("version") in (3, 4) else 3,
+        "program_id": program.id if known else program.digest(),
+        "spec": program.spec,
+        "interpreter": program.interpreter,
+        "lora_rank": adapter.ranks[-1],
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
+        "prefix_steps": meta.get("prefix_steps", 0),
+        "created_at": meta.get("created_at"),
+    }
+
+
+def _unpacked(path: Path) -> dict[str, bytes]:
+    """The members a program needs, inflated."""
+    try:
+        with path.open("rb") as file:
+            _check_end(file)
+            with zipfile.ZipFile(file) as archive:
+                _check_members(archive.infolist())
+                wanted = [info for info in archive.infolist() if info.filename in MEMBERS]
+                return {info.filename: _inflated(archive, info) for info in wanted}
+    except _BROKEN as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path} is not a readable ZIP: {shown(str(error))}") from error
+
+
+def _check_end(file: BinaryIO) -> None:
+    """Check the archive's size and the size of its list of members, before it is read."""
+    size = file.seek(0, 2)
+    if size > MAX_ARCHIVE_BYTES:
+        raise FormatError(f"the archive has {size} bytes (limit {MAX_ARCHIVE_BYTES})")
+    file.seek(max(size - 22 - 0xFFFF - 20, 0))
+    tail = file.read()
+    plain = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
+    end = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) - end < 22:
+        raise FormatError("the archive's end is missing: it was cut short")
+    directory_bytes = int.from_bytes(tail[end + 12 : end + 16], "little")
+    if directory_bytes > _MAX_DIRECTORY_BYTES or tail[max(end - 20, 0) : end][:4] == b"PK\6\7":
+        raise FormatError(
+            f"the archive lists its members in {directory_bytes} bytes or as ZIP64 "
+            f"(limit {_MAX_DIRECTORY_BYTES}, no ZIP64)"
+        )
+
+
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
+    """FormatError for names that leave the folder, for what is no file, and for bombs."""
+    expanded = sum(info.file_size for info in members)
+    if len(members) > MAX_MEMBERS or expanded > MAX_EXPANDED_BYTES:
+        raise FormatError(
+            f"the archive has {len(members)} members of {expanded} bytes "
+            f"(limits {MAX_MEMBERS} and {MAX_EXPANDED_BYTES})"
+        )
+    seen: set[str] = set()
+    for info in members:
+        name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
+        parts = PurePosixPath(name).parts
+        if not parts or {"..", "/"} & set(parts) or re.search(r"[\\\0]", name) or ":" in parts[0]:
+            raise FormatError(f"the archive has the unsafe path {shown(name)}")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise FormatError(f"the archive's member {shown(name)} is no regular file")
+        if "/".join(parts) in seen:
+            raise FormatError(f"the archive has {shown(name)} twice")
+        if info.flag_bits & 1:
+            raise FormatError(f"the archive's member {shown(name)} is encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FormatError(
+                f"the archive's member {shown(name)} uses compression {info.compress_type}"
+            )
+        seen.add("/".join(parts))
+
+
+def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    limit = MAX_EXPANDED_BYTES if info.filename == ADAPTER else MAX_TEXT_BYTES
+    found = bytearray()
+    with archive.open(info) as member:
+        while chunk := member.read(1 << 16):
+            found += chunk
+            if len(found) > limit:
+                raise FormatError(f"{info.filename} inflates to more than {limit} bytes")
+    return bytes(found)

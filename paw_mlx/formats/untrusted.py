@@ -1,0 +1,105 @@
+"""Bytes nobody vouches for: bounded reads, and JSON, text and numbers that are checked.
+
+Whatever is wrong comes out as one FormatError. Strings from a file enter messages through
+`shown`, which shortens them and escapes what a terminal would obey.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import FormatError, NotFound
+
+MAX_TEXT_BYTES = 16 << 20
+_MAX_DEPTH = 64
+_FLOAT32_MAX = 3.4028234663852886e38
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """`repr` of an untrusted value, at most about `limit` characters."""
+    text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A regular file's bytes; FormatError if it is longer than `limit` or none."""
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise FormatError(f"{path} is not a regular file")
+        if info.st_size > limit:
+            raise FormatError(f"{path} has {info.st_size} bytes (limit {limit})")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"no such file: {path}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"cannot read {path}: {error}") from error
+    if len(data) > limit:
+        raise FormatError(f"{path} grew past {limit} bytes while it was read")
+    return data
+
+
+def text(data: bytes, name: str) -> str:
+    """Decode UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name} is not UTF-8: byte {error.start} cannot be read") from error
+
+
+def json_object(data: bytes, name: str) -> dict[str, Any]:
+    """Read a JSON object: no NaN, no lone surrogates, no more than 64 levels."""
+    try:
+        value = json.loads(text(data, name), parse_constant=_no_constant)
+        _check_depth(value)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise FormatError(f"{name} is nested deeper than {_MAX_DEPTH} levels") from error
+    except ValueError as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{name} is not valid JSON: {shown(str(error))}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{name} holds {type(value).__name__}, not a JSON object")
+    return value
+
+
+def number(value: object, what: str) -> float:
+    """A finite float32 as a float; FormatError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FormatError(f"{what} is {shown(value)}, not a number")
+    if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
+        raise FormatError(f"{what} is {shown(value)}, not a finite float32")
+    return float(value)
+
+
+def string(value: object, what: str) -> str:
+    """A string, or "" for an absent one; FormatError for anything else."""
+    if not isinstance(value, str | None):
+        raise FormatError(f"{what} is {shown(value)}, not a string")
+    return value or ""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return
+    raise RecursionError
