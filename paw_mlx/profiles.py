@@ -128,9 +128,11 @@ class Profile:
             )
         sizes = _gpt2_sizes if family.name == "gpt2" else _llama_sizes
         try:
-            derived = cls(name or family.name, family, **sizes(config))
+            sized = sizes(config)
         except KeyError as error:
             raise FormatError(f"the base's config lacks {error}") from error
+        hidden = config.get("n_embd") or config["hidden_size"]
+        derived = cls(name or f"{family.name}-{sized['num_layers']}x{hidden}", family, **sized)
         return next((p for p in PROFILES.values() if p.fits(derived)), derived)
 
     @property

@@ -1,0 +1,147 @@
+"""A GGUF base: its metadata as a config, its blocks as MLX packs them, its tokenizer.
+
+Q4_0, Q4_1 and Q8_0 map one to one onto MLX's affine packing in groups of 32, exactly:
+w = scale * code + bias. Other quantized types are decoded. Llama's q and k rows come in
+GGUF's rotary order and are put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..adapter import Site
+from ..errors import FormatError
+from ..formats.gguf_reader import GGUFTensor, read_gguf
+from ..profiles import FAMILIES, Family, Profile
+from .models import MODELS
+from .source import Source, Tensors
+from .tokenizer import Tokenizer
+
+# Hugging Face's config key -> GGUF's, below the architecture; `?` marks optional ones.
+_LLAMA_KEYS = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length?",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "rope_theta": "rope.freq_base",
+}
+_GPT2_KEYS = {
+    "n_embd": "embedding_length",
+    "n_layer": "block_count",
+    "n_head": "attention.head_count",
+    "n_inner": "feed_forward_length",
+    "n_positions": "context_length",
+    "layer_norm_epsilon": "attention.layer_norm_epsilon",
+}
+
+
+def read(path: Path) -> Source:
+    """Read a GGUF base. FormatError if it is damaged, an adapter, or of another family."""
+    file = read_gguf(path)
+    if file.metadata.get("general.type", "model") != "model":
+        raise FormatError(f"{path} is a GGUF {file.metadata['general.type']}, not a base")
+    family = FAMILIES.get(str(file.metadata.get("general.architecture")))
+    if family is None:
+        raise FormatError(
+            f"{path} has the architecture {file.metadata.get('general.architecture')!r}",
+            hint=f"Supported: {', '.join(FAMILIES)}.",
+        )
+    config = _config(file.metadata, family, file.tensors)
+    names = _names(family, Profile.from_config(config).num_layers)
+    tensors: Tensors = {}
+    for name, tensor in file.tensors.items():
+        stem, _, kind = name.rpartition(".")
+        if stem == "rope_freqs":
+            continue
+        if stem not in names:
+            raise FormatError(f"{path} holds the unknown tensor {name}")
+        tensors |= {
+            f"{names[stem]}.{part}": _unpermuted(array, names[stem], config, family)
+            for part, array in _arrays(tensor, kind).items()
+        }
+    return Source(config, tensors, Tokenizer.from_gguf(file.metadata))
+
+
+def _config(
+    metadata: Mapping[str, Any], family: Family, tensors: Mapping[str, GGUFTensor]
+) -> dict[str, Any]:
+    config: dict[str, Any] = {"model_type": family.name}
+    for ours, theirs in (_GPT2_KEYS if family.name == "gpt2" else _LLAMA_KEYS).items():
+        key = f"{family.name}.{theirs.rstrip('?')}"
+        if key in metadata:
+            config[ours] = metadata[key]
+        elif not theirs.endswith("?"):
+            raise FormatError(f"the GGUF base lacks the key {key}")
+    if metadata.get(f"{family.name}.rope.scaling.type", "none") != "none":
+        raise FormatError("rope scaling in a GGUF base is not supported")
+    if "token_embd.weight" not in tensors:
+        raise FormatError("the GGUF base lacks the tensor token_embd.weight")
+    config["vocab_size"] = tensors["token_embd.weight"].shape[0]
+    config["tie_word_embeddings"] = "output.weight" not in tensors
+    config["eos_token_id"] = metadata.get("tokenizer.ggml.eos_token_id")
+    return config
+
+
+def _names(family: Family, num_layers: int) -> dict[str, str]:
+    """GGUF's stems -> Hugging Face's: the sites of the family and what its model adds."""
+    sites = [Site(i, module) for i in range(num_layers) for module in family.modules]
+    names = {family.gguf_name(site): family.path(site) for site in sites}
+    for ours, theirs in MODELS[family.name].GGUF.items():
+        names |= {theirs.format(i): ours.format(i) for i in range(num_layers)}
+    return names
+
+
+def _arrays(tensor: GGUFTensor, kind: str) -> dict[str, mx.array]:
+    """A tensor's parts under the names of its layer: weight alone, or a packed triple."""
+    if tensor.type_name in ("Q4_0", "Q4_1", "Q8_0") and len(tensor.shape) == 2:
+        return _packed(tensor)
+    if tensor.type_name == "F16":
+        return {kind: mx.array(tensor.data.view("<f2").reshape(tensor.shape))}
+    if tensor.type_name == "BF16":
+        raw = mx.array(tensor.data.view("<u2").reshape(tensor.shape))
+        return {kind: raw.view(mx.bfloat16)}
+    dense = mx.array(tensor.dense())
+    quantized = tensor.type_name != "F32"
+    on_gpu = mx.default_device() == mx.Device(mx.gpu)
+    return {kind: dense.astype(mx.bfloat16) if quantized and on_gpu else dense}
+
+
+def _packed(tensor: GGUFTensor) -> dict[str, mx.array]:
+    """Blocks of 32 -> uint32 codes, scales and biases: (rows, words), 2 x (rows, groups)."""
+    rows, columns = tensor.shape
+    kind, groups = tensor.type_name, (rows, columns // 32)
+    blocks = np.asarray(tensor.data).reshape(rows * groups[1], -1)
+    scales = np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(groups)
+    if kind == "Q8_0":
+        codes, biases = blocks[:, 2:] ^ 0x80, scales * np.float16(-128)
+    else:
+        start = 4 if kind == "Q4_1" else 2
+        nibbles = np.hstack([blocks[:, start:] & 15, blocks[:, start:] >> 4])
+        codes = nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+        biases = (
+            np.ascontiguousarray(blocks[:, 2:4]).view("<f2").reshape(groups)
+            if kind == "Q4_1"
+            else scales * np.float16(-8)
+        )
+    words = np.ascontiguousarray(codes).reshape(rows, -1).view("<u4")
+    return {"weight": mx.array(words), "scales": mx.array(scales), "biases": mx.array(biases)}
+
+
+def _unpermuted(array: mx.array, path: str, config: Mapping[str, Any], family: Family) -> mx.array:
+    """Rows of one head: GGUF pairs neighbours (dim/2, 2), Hugging Face halves (2, dim/2)."""
+    site = family.site_of_path(path)
+    if site is None or site.module not in family.permuted:
+        return array
+    kv = site.module == "k_proj"
+    heads = config["num_key_value_heads" if kv else "num_attention_heads"]
+    rows = array.reshape(heads, -1, 2, array.shape[-1]).swapaxes(1, 2)
+    return rows.reshape(array.shape)

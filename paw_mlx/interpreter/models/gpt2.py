@@ -1,0 +1,149 @@
+"""GPT-2: LayerNorm, learned positions, one matrix for q, k and v, GELU (tanh).
+
+    x (B, T, H)   q, k, v (B, heads, T, D)
+
+Hugging Face stores its linear weights as (in, out) ("Conv1D"); `TRANSPOSED` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...errors import FormatError
+from ..kv import KV
+
+IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)
+TRANSPOSED = r"transformer\.h\.\d+\.(attn|mlp)\.(c_attn|c_proj|c_fc)\.weight"
+PREFIX = "transformer."  # absent from the names in the original checkpoint
+GGUF = {
+    "transformer.wte": "token_embd",
+    "transformer.wpe": "position_embd",
+    "transformer.ln_f": "output_norm",
+    "lm_head": "output",
+    "transformer.h.{}.ln_1": "blk.{}.attn_norm",
+    "transformer.h.{}.ln_2": "blk.{}.ffn_norm",
+}
+
+
+@dataclass(frozen=True)
+class Args:
+    """The sizes of a base, from its config."""
+
+    hidden: int
+    layers: int
+    heads: int
+    inner: int
+    vocab: int
+    positions: int
+    eps: float
+    tied: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Args:
+        """Read a Hugging Face config; FormatError for what this model does not do."""
+        if config.get("activation_function", "gelu_new") != "gelu_new":
+            raise FormatError(f"activation {config['activation_function']} is not supported")
+        if config.get("scale_attn_by_inverse_layer_idx") or not config.get(
+            "scale_attn_weights", True
+        ):
+            raise FormatError("only GPT-2's own attention scaling is supported")
+        return cls(
+            hidden=config["n_embd"],
+            layers=config["n_layer"],
+            heads=config["n_head"],
+            inner=config.get("n_inner") or 4 * config["n_embd"],
+            vocab=config["vocab_size"],
+            positions=config["n_positions"],
+            eps=config["layer_norm_epsilon"],
+            tied=config.get("tie_word_embeddings", True),
+        )
+
+
+class Attention(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.heads = args.heads
+        self.c_attn = nn.Linear(args.hidden, 3 * args.hidden)
+        self.c_proj = nn.Linear(args.hidden, args.hidden)
+
+    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+        B, T, H = x.shape
+        q, k, v = (
+            part.reshape(B, T, self.heads, -1).transpose(0, 2, 1, 3)  # (B, heads, T, D)
+            for part in mx.split(self.c_attn(x), 3, axis=-1)
+        )
+        k, v = kv.update(layer, k, v)
+        y = mx.fast.scaled_dot_product_attention(
+            q, k, v, scale=(H // self.heads) ** -0.5, mask="causal" if T > 1 else None
+        )
+        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, H))
+
+
+class MLP(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(args.hidden, args.inner)
+        self.c_proj = nn.Linear(args.inner, args.hidden)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.c_proj(nn.gelu_approx(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(args.hidden, args.eps)
+        self.attn = Attention(args)
+        self.ln_2 = nn.LayerNorm(args.hidden, args.eps)
+        self.mlp = MLP(args)
+
+    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+        x = x + self.attn(self.ln_1(x), kv, layer)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Decoder(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(args.vocab, args.hidden)
+        self.wpe = nn.Embedding(args.positions, args.hidden)
+        self.h = [Block(args) for _ in range(args.layers)]
+        self.ln_f = nn.LayerNorm(args.hidden, args.eps)
+
+    def __call__(self, tokens: mx.array, kv: KV) -> mx.array:
+        T = tokens.shape[1]
+        x = self.wte(tokens) + self.wpe(mx.arange(kv.offset, kv.offset + T))
+        for i, layer in enumerate(self.h):
+            x = layer(x, kv, i)
+        kv.advance(T)
+        return self.ln_f(x)
+
+
+class Model(nn.Module):
+    """A decoder and its head."""
+
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.args = args
+        self.transformer = Decoder(args)
+        if not args.tied:
+            self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
+
+    def hidden(self, tokens: mx.array, kv: KV) -> mx.array:
+        """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
+        return self.transformer(tokens, kv)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Score every token of the vocabulary: (..., H) -> (..., V)."""
+        if self.args.tied:
+            return self.transformer.wte.as_linear(hidden)
+        return self.lm_head(hidden)
+
+    @property
+    def num_layers(self) -> int:
+        return self.args.layers

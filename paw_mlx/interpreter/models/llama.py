@@ -1,0 +1,163 @@
+"""Llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU (SmolLM2).
+
+    x (B, T, H)   q (B, heads, T, D)   k, v (B, kv_heads, T, D)
+
+The module tree is Hugging Face's, so its tensor names need no map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...errors import FormatError
+from ..kv import KV
+
+IGNORED = (r".*rotary_emb\.inv_freq",)
+GGUF = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+}
+
+
+@dataclass(frozen=True)
+class Args:
+    """The sizes of a base, from its config."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    inner: int
+    vocab: int
+    eps: float
+    theta: float
+    tied: bool
+    qk_norm: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Args:
+        """Read a Hugging Face config; FormatError for what this model does not do."""
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise FormatError(f"rope scaling {rope} is not supported")
+        if config.get("hidden_act", "silu") != "silu" or config.get("attention_bias"):
+            raise FormatError("only SwiGLU (silu) without attention biases is supported")
+        heads = config["num_attention_heads"]
+        return cls(
+            hidden=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            inner=config["intermediate_size"],
+            vocab=config["vocab_size"],
+            eps=config["rms_norm_eps"],
+            theta=rope.get("rope_theta") or config["rope_theta"],
+            tied=config.get("tie_word_embeddings", False),
+        )
+
+
+class Attention(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.args = args
+        self.q_proj = nn.Linear(args.hidden, args.heads * args.head_dim, bias=False)
+        self.k_proj = nn.Linear(args.hidden, args.kv_heads * args.head_dim, bias=False)
+        self.v_proj = nn.Linear(args.hidden, args.kv_heads * args.head_dim, bias=False)
+        self.o_proj = nn.Linear(args.heads * args.head_dim, args.hidden, bias=False)
+        if args.qk_norm:
+            self.q_norm = nn.RMSNorm(args.head_dim, args.eps)
+            self.k_norm = nn.RMSNorm(args.head_dim, args.eps)
+
+    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+        args, (B, T, _) = self.args, x.shape
+        q = self.q_proj(x).reshape(B, T, args.heads, args.head_dim)
+        k = self.k_proj(x).reshape(B, T, args.kv_heads, args.head_dim)
+        v = self.v_proj(x).reshape(B, T, args.kv_heads, args.head_dim)
+        if args.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (h.transpose(0, 2, 1, 3) for h in (q, k, v))  # (B, heads, T, D)
+        q, k = self._rope(q, kv.offset), self._rope(k, kv.offset)
+        k, v = kv.update(layer, k, v)
+        y = mx.fast.scaled_dot_product_attention(
+            q, k, v, scale=args.head_dim**-0.5, mask="causal" if T > 1 else None
+        )
+        return self.o_proj(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
+
+    def _rope(self, x: mx.array, offset: int) -> mx.array:
+        return mx.fast.rope(
+            x, self.args.head_dim, traditional=False, base=self.args.theta, scale=1, offset=offset
+        )
+
+
+class MLP(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(args.hidden, args.inner, bias=False)
+        self.up_proj = nn.Linear(args.hidden, args.inner, bias=False)
+        self.down_proj = nn.Linear(args.inner, args.hidden, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.self_attn = Attention(args)
+        self.mlp = MLP(args)
+        self.input_layernorm = nn.RMSNorm(args.hidden, args.eps)
+        self.post_attention_layernorm = nn.RMSNorm(args.hidden, args.eps)
+
+    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+        x = x + self.self_attn(self.input_layernorm(x), kv, layer)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(args.vocab, args.hidden)
+        self.layers = [Block(args) for _ in range(args.layers)]
+        self.norm = nn.RMSNorm(args.hidden, args.eps)
+
+    def __call__(self, tokens: mx.array, kv: KV) -> mx.array:
+        x = self.embed_tokens(tokens)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, kv, i)
+        kv.advance(tokens.shape[1])
+        return self.norm(x)
+
+
+class Model(nn.Module):
+    """A decoder and its head."""
+
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.args = args
+        self.model = Decoder(args)
+        if not args.tied:
+            self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
+
+    def hidden(self, tokens: mx.array, kv: KV) -> mx.array:
+        """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
+        return self.model(tokens, kv)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Score every token of the vocabulary: (..., H) -> (..., V)."""
+        if self.args.tied:
+            return self.model.embed_tokens.as_linear(hidden)
+        return self.lm_head(hidden)
+
+    @property
+    def num_layers(self) -> int:
+        return self.args.layers

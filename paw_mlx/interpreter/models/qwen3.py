@@ -1,0 +1,24 @@
+"""Qwen3: Llama with an RMSNorm over each head of q and k, before the rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from . import llama
+from .llama import IGNORED, Model
+
+__all__ = ["GGUF", "IGNORED", "Args", "Model"]
+
+GGUF = llama.GGUF | {
+    "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+    "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+}
+
+
+class Args(llama.Args):
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> llama.Args:
+        """Read a Hugging Face config; FormatError for what this model does not do."""
+        return replace(llama.Args.from_config(config), qk_norm=True)

@@ -1,0 +1,67 @@
+"""From a reference to a function, each base loaded once in a process."""
+
+from __future__ import annotations
+
+import threading
+from os import PathLike
+from weakref import WeakValueDictionary
+
+from .. import formats, hub
+from ..profiles import find_profile
+from ..program import Program
+from ..wheels import Progress, quiet
+from .engine import Interpreter
+from .function import Function
+
+_interpreters: WeakValueDictionary[tuple[str, int | None, int], Interpreter] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def function(
+    program: str | PathLike[str] | Program,
+    *,
+    interpreter: str | Interpreter | None = None,
+    bits: int | None = None,
+    group_size: int = 64,
+    offline: bool = False,
+    progress: Progress = quiet,
+) -> Function:
+    """Load a program as a function of text.
+
+    `program` is a path, a name in the store, a hub reference, or a `Program`. The base is
+    the one it was made for unless `interpreter` names another (or is one, already loaded);
+    functions on the same base and bits share it, and it leaves memory with the last of them.
+    `progress` hears a line before a long step, such as a download.
+    Raises NotFound, FormatError, AdapterMismatch, HubError, OfflineError or OptionError.
+    """
+    if not isinstance(program, Program):
+        path = hub.resolve_program(str(program), offline=offline, progress=progress)
+        program = formats.load(path)
+    if not isinstance(interpreter, Interpreter):
+        reference = interpreter or base_reference(program)
+        interpreter = _shared(reference, bits, group_size, offline, progress)
+    return interpreter.function(program)
+
+
+def base_reference(program: Program) -> str:
+    """What to load for a program: its base's short name if known, else what it recorded."""
+    profile = find_profile(program.interpreter)
+    return profile.name if profile else program.interpreter
+
+
+def _shared(
+    reference: str,
+    bits: int | None,
+    group_size: int,
+    offline: bool,
+    progress: Progress,
+) -> Interpreter:
+    key = reference, bits, group_size
+    with _lock:
+        interpreter = _interpreters.get(key)
+        if interpreter is None or interpreter.closed:
+            interpreter = Interpreter.load(
+                reference, bits=bits, group_size=group_size, offline=offline, progress=progress
+            )
+            _interpreters[key] = interpreter
+        return interpreter

@@ -1,0 +1,198 @@
+"""A base in memory: as stored, dense, or quantized on load.
+
+Without a GPU float32 is the fast path, and a base is made dense unless bits are asked for.
+What was quantized is kept on disk and found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from .. import settings
+from ..errors import FormatError, OptionError, listed
+from ..files import replacing
+from ..profiles import Profile
+from ..wheels import Progress, quiet
+from . import gguf_base
+from .decode import Decoder
+from .source import Source, Tensors, read_directory
+from .tokenizer import Tokenizer
+
+PACKED_BITS, GROUP_SIZES = (4, 6, 8), (32, 64, 128)
+PARTS = ("weight", "scales", "biases")  # of a packed layer
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A base ready to run.
+
+    `window` counts tokens; `eos` are the ids that end an output, `end` the one to train on.
+    """
+
+    model: Decoder
+    tokenizer: Tokenizer
+    profile: Profile
+    window: int
+    eos: frozenset[int]
+    end: int
+    dtype: mx.Dtype
+    nbytes: int
+
+
+def load_base(
+    path: Path,
+    *,
+    bits: int | None = None,
+    group_size: int = 64,
+    progress: Progress = quiet,
+) -> Base:
+    """Load a base from a directory or GGUF file; `Interpreter.load` says what `bits` does.
+
+    Raises NotFound, FormatError (with the tensors that are wrong) or OptionError.
+    """
+    if bits not in (None, 16, *PACKED_BITS):
+        raise OptionError(f"bits must be one of 4, 6, 8 or 16, not {bits}")
+    if group_size not in GROUP_SIZES:
+        raise OptionError(f"group_size must be one of 32, 64 or 128, not {group_size}")
+    if bits not in PACKED_BITS:
+        return _build(_read(path), packed=bits is None and _on_gpu())
+    kept = _kept_path(path, bits, group_size)
+    if not kept.exists():
+        progress(f"quantizing {path.name} to {bits} bits, once")
+        _keep(_read(path), kept, bits, group_size)
+    return _build(_read(kept), packed=True)
+
+
+def _read(path: Path) -> Source:
+    return read_directory(path) if path.is_dir() else gguf_base.read(path)
+
+
+def _build(source: Source, packed: bool) -> Base:
+    """Make the model and give it the tensors, packed as they are or dense."""
+    model, profile = _model(source), Profile.from_config(source.config)
+    tensors = source.tensors
+    if "lm_head" not in model:  # some files repeat the tied embedding
+        tensors = {n: t for n, t in tensors.items() if not n.startswith("lm_head.")}
+    if not packed:
+        tensors = _dense(model, tensors)
+    dtype = _compute_dtype(tensors)
+    nn.quantize(model, class_predicate=lambda path, layer: _packing(layer, path, tensors) or False)
+    _check(model, tensors)
+    settled = {n: t if t.dtype == mx.uint32 else t.astype(dtype) for n, t in tensors.items()}
+    model.load_weights(list(settled.items()))
+    model.eval()
+    try:
+        mx.eval(model.parameters())
+    except RuntimeError as error:
+        raise FormatError(f"the base's weights are damaged: {error}") from error
+    context = source.config.get("max_position_embeddings") or source.config["n_positions"]
+    ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
+    if not ends:
+        raise FormatError("the base names no token that ends an output")
+    return Base(
+        model=model,
+        tokenizer=source.tokenizer,
+        profile=profile,
+        window=min(profile.window, context),
+        eos=frozenset(ends),
+        end=ends[0],
+        dtype=dtype,
+        nbytes=sum(tensor.nbytes for tensor in settled.values()),
+    )
+
+
+def _model(source: Source) -> nn.Module:
+    try:
+        return source.module.Model(source.module.Args.from_config(source.config))
+    except KeyError as error:
+        raise FormatError(f"the base's config lacks {error}") from error
+
+
+def _packing(layer: nn.Module, path: str, tensors: Mapping[str, mx.array]) -> dict[str, Any] | None:
+    """Group size and bits of a packed layer, from shapes; None if it is dense.
+
+    The logical width comes from the model: (4 bits, 64) and (8 bits, 32) pack alike.
+    """
+    scales = tensors.get(f"{path}.scales")
+    if scales is None or f"{path}.weight" not in tensors:
+        return None
+    width = layer.weight.shape[-1]
+    bits = tensors[f"{path}.weight"].shape[-1] * 32 // width
+    return {"group_size": width // scales.shape[-1], "bits": bits}
+
+
+def _dense(model: nn.Module, tensors: Tensors) -> Tensors:
+    """Decode every packed layer."""
+    dense = dict(tensors)
+    for path, layer in model.named_modules():
+        if packing := _packing(layer, path, tensors):
+            codes, *affine = (dense.pop(f"{path}.{part}") for part in PARTS)
+            if not _on_gpu():
+                affine = [part.astype(mx.float32) for part in affine]
+            dense[f"{path}.weight"] = mx.dequantize(codes, affine[0], affine[1], **packing)
+    return dense
+
+
+def _compute_dtype(tensors: Tensors) -> mx.Dtype:
+    """float32 without a GPU; with one, the 16-bit type the weights came in."""
+    if not _on_gpu():
+        return mx.float32
+    stored = {tensor.dtype for tensor in tensors.values()}
+    return mx.float16 if mx.float16 in stored and mx.bfloat16 not in stored else mx.bfloat16
+
+
+def _check(model: nn.Module, tensors: Tensors) -> None:
+    """Raise FormatError with every tensor that is missing, surplus or misshapen."""
+    wanted = dict(tree_flatten(model.parameters()))
+    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - tensors.keys())]
+    wrong += [f"{name} is unknown" for name in sorted(tensors.keys() - wanted.keys())]
+    wrong += [
+        f"{name} is {tensors[name].shape}, not {wanted[name].shape}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        raise FormatError(f"{len(wrong)} of the base's tensors do not fit: {listed(wrong)}")
+
+
+def _keep(source: Source, path: Path, bits: int, group_size: int) -> None:
+    """Quantize to `bits` and write a directory that loads like any other base."""
+    model = _model(source)
+    tensors = _dense(model, source.tensors)
+    for stem, layer in model.named_modules():
+        name = f"{stem}.weight"
+        if not isinstance(layer, nn.Linear | nn.Embedding) or name not in tensors:
+            continue
+        if (columns := tensors[name].shape[-1]) % group_size:
+            raise OptionError(
+                f"rows of {name} have {columns} elements, which groups of {group_size} do not fit"
+            )
+        parts = mx.quantize(tensors[name], group_size=group_size, bits=bits)
+        tensors |= {f"{stem}.{part}": array for part, array in zip(PARTS, parts, strict=True)}
+    config = source.config | {"quantization": {"group_size": group_size, "bits": bits}}
+    with replacing(path) as folder:
+        folder.mkdir()
+        mx.save_safetensors(str(folder / "model.safetensors"), tensors, {"format": "mlx"})
+        source.tokenizer.save(folder / "tokenizer.json")
+        (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _kept_path(path: Path, bits: int, group_size: int) -> Path:
+    """Where the quantized form lies; another file, size or date is another place."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+    return settings.cache_dir() / "bases" / f"{path.stem}-{key}-{bits}bit-g{group_size}"
+
+
+def _on_gpu() -> bool:
+    return mx.default_device() == mx.Device(mx.gpu)

@@ -1,0 +1,243 @@
+"""Bases from disk: quantized on load, from GGUF, and damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import mlx.core as mx
+import numpy as np
+import pytest
+import tiny
+
+from paw_mlx import FormatError, Interpreter, NotFound, OptionError, Options, settings
+from paw_mlx.interpreter.kv import KV
+from paw_mlx.interpreter.tokenizer import Tokenizer
+from paw_mlx.interpreter.weights import Base, load_base
+
+TOKENS = mx.array([list(range(40, 60))])
+
+
+def scores(base: Base) -> np.ndarray:
+    kv = KV(base.model.num_layers)
+    return np.array(base.model.logits(base.model.hidden(TOKENS, kv)).astype(mx.float32))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_more_bits_come_closer_to_the_base(tmp_path, family):
+    folder = tiny.write_base(tmp_path / "base", family)
+    dense = scores(load_base(folder))
+    error = {
+        bits: np.abs(scores(load_base(folder, bits=bits, group_size=32)) - dense).mean()
+        for bits in (4, 6, 8, 16)
+    }
+    assert error[4] > 2 * error[6] > 4 * error[8] > 0
+    assert error[16] == 0
+    bytes_ = [load_base(folder, bits=bits, group_size=32).nbytes for bits in (4, 6, 8, 16)]
+    assert bytes_ == sorted(bytes_)
+
+
+def test_a_quantized_base_is_kept_and_found_again(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    first = scores(load_base(folder, bits=4))
+    (kept,) = (settings.cache_dir() / "bases").iterdir()
+    written = (kept / "model.safetensors").stat().st_mtime_ns
+    assert (scores(load_base(folder, bits=4)) == first).all()
+    assert (kept / "model.safetensors").stat().st_mtime_ns == written
+    tiny.write_base(folder, "llama", seed=1)  # other weights are another base
+    assert (scores(load_base(folder, bits=4)) != first).any()
+    assert json.loads((kept / "config.json").read_text())["quantization"] == {
+        "group_size": 64,
+        "bits": 4,
+    }
+
+
+def test_a_kept_base_is_what_mlx_lm_loads(tmp_path):
+    mlx_lm = pytest.importorskip("mlx_lm.utils")
+    folder = tiny.write_base(tmp_path / "base", "qwen3")
+    ours = scores(load_base(folder, bits=8, group_size=32))
+    (kept,) = (settings.cache_dir() / "bases").iterdir()
+    theirs, _ = mlx_lm.load_model(kept)
+    np.testing.assert_allclose(ours, np.array(theirs(TOKENS)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"bits": 5}, "not 5"), ({"bits": 4, "group_size": 48}, "not 48"),
+     ({"bits": 4, "group_size": 128}, "64 elements, which groups of 128 do not fit")],
+)  # fmt: skip
+def test_a_quantization_that_cannot_be_is_refused(tmp_path, options, match):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    with pytest.raises(OptionError, match=match):
+        load_base(folder, **options)
+    assert not list(settings.cache_dir().rglob("*.safetensors"))
+
+
+def test_a_damaged_base_says_what_is_wrong(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    weights = folder / "model.safetensors"
+    tensors = mx.load(str(weights))
+    del tensors["model.norm.weight"]
+    tensors["extra.weight"] = mx.zeros(3)
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:7]
+    mx.save_safetensors(str(weights), tensors)
+    with pytest.raises(
+        FormatError, match=r"^3 .*norm\.weight is missing, extra\.weight is unknown"
+    ):
+        load_base(folder)
+    whole = weights.read_bytes()
+    for cut in (0, 7, 100, len(whole) - 100):
+        weights.write_bytes(whole[:cut])
+        with pytest.raises(FormatError, match="damaged"):
+            load_base(folder)
+    weights.write_bytes(whole)
+    for text, match in [
+        ("[" * 100_000, "JSON"),
+        ('{"model_type": "mamba"}', "mamba"),
+        ('{"model_type": "llama"}', "lacks 'num_attention_heads'"),
+    ]:
+        (folder / "config.json").write_text(text)
+        with pytest.raises(FormatError, match=match):
+            load_base(folder)
+    weights.unlink()
+    (folder / "config.json").write_text(json.dumps(tiny.config("llama")))
+    with pytest.raises(NotFound, match="safetensors"):
+        load_base(folder)
+
+
+def test_a_failed_quantization_leaves_nothing_behind(tmp_path, monkeypatch):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tokenizer, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_base(folder, bits=4)
+    assert not list((settings.cache_dir() / "bases").iterdir())
+
+
+# --- GGUF -------------------------------------------------------------------------------
+
+
+def write_gguf(path: Path, folder: Path, family: str, kinds: list[str]) -> dict[str, np.ndarray]:
+    """Write a tiny base as GGUF with the reference package, types taking turns over weights.
+
+    Returns the tensors under Hugging Face's names as the file really holds them, decoded by
+    the reference package, to be written back as safetensors.
+    """
+    config = tiny.config(family)
+    tensors = {k: np.array(v) for k, v in mx.load(str(folder / "model.safetensors")).items()}
+    writer = gguf.GGUFWriter(path, family)
+    heads = config.get("num_attention_heads") or config["n_head"]
+    kv_heads = config.get("num_key_value_heads", heads)
+    writer.add_block_count(config.get("num_hidden_layers") or config["n_layer"])
+    writer.add_embedding_length(config.get("hidden_size") or config["n_embd"])
+    writer.add_head_count(heads)
+    writer.add_context_length(256)
+    writer.add_feed_forward_length(config.get("intermediate_size") or 256)
+    if family == "gpt2":
+        writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    else:
+        writer.add_head_count_kv(kv_heads)
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_rope_freq_base(config["rope_theta"])
+        if family == "qwen3":
+            writer.add_key_length(config["head_dim"])
+    vocab = tiny.tokenizer()
+    names = [vocab.id_to_token(i) for i in range(vocab.get_vocab_size())]
+    merges = json.loads(vocab.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(names)
+    writer.add_token_types([3 if name in tiny.CONTROL else 1 for name in names])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(config["eos_token_id"])
+    arch = gguf.MODEL_ARCH[family.upper()]
+    mapping = gguf.get_tensor_name_map(arch, 8)
+    stored: dict[str, np.ndarray] = {}
+    for i, (name, tensor) in enumerate(sorted(tensors.items())):
+        conv1d = family == "gpt2" and ".h." in name and tensor.ndim == 2
+        rows = tensor.T if conv1d else tensor
+        permute = family == "llama" and ("q_proj" in name or "k_proj" in name)
+        if permute:
+            n = heads if "q_proj" in name else kv_heads
+            rows = rows.reshape(n, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+        kind = gguf.GGMLQuantizationType[kinds[i % len(kinds)] if tensor.ndim == 2 else "F32"]
+        data = gguf.quants.quantize(np.ascontiguousarray(rows), kind)
+        writer.add_tensor(mapping.get_name(name, (".weight", ".bias")), data, raw_dtype=kind)
+        back = gguf.quants.dequantize(data, kind).reshape(rows.shape).astype(np.float32)
+        if permute:
+            back = back.reshape(n, -1, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+        stored[name] = back.T if conv1d else back
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return stored
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("kinds", [["Q4_1", "Q8_0"], ["Q4_0", "F16", "BF16"], ["Q5_0", "F32"]])
+def test_a_gguf_base_equals_the_same_weights_as_safetensors(tmp_path, family, kinds):
+    folder = tiny.write_base(tmp_path / "base", family)
+    stored = write_gguf(tmp_path / "base.gguf", folder, family, kinds)
+    contiguous = {name: mx.array(np.ascontiguousarray(t)) for name, t in stored.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), contiguous)
+    from_gguf, from_folder = load_base(tmp_path / "base.gguf"), load_base(folder)
+    np.testing.assert_allclose(scores(from_gguf), scores(from_folder), atol=1e-4)
+    assert from_gguf.profile.fits(from_folder.profile)
+    assert (from_gguf.window, from_gguf.eos) == (from_folder.window, from_folder.eos)
+    text = "the disk <|im_end|>is full 12 Grüße"
+    for control in (False, True):
+        ids = from_gguf.tokenizer.encode(text, control=control)
+        assert ids == from_folder.tokenizer.encode(text, control=control)
+
+
+def test_a_gguf_base_can_be_quantized_on_load(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    write_gguf(tmp_path / "base.gguf", folder, "llama", ["Q8_0"])
+    dense = scores(load_base(tmp_path / "base.gguf"))
+    close = scores(load_base(tmp_path / "base.gguf", bits=8, group_size=32))
+    assert 0 < np.abs(close - dense).mean() < 0.05 * np.abs(dense).mean()
+    with Interpreter.load(str(tmp_path / "base.gguf"), bits=4) as interpreter:
+        assert interpreter.run(tiny.program("llama"), "picnic", Options(max_tokens=4)).output_tokens
+
+
+def test_k_quants_of_a_gguf_base_are_decoded_by_the_reference_rules(tmp_path):
+    """Q6_K, the type of the official Qwen3 base, on a block made of random bytes."""
+    blocks = np.random.default_rng(0).integers(0, 256, (6, 210), np.uint8)
+    blocks[:, 208:] = np.frombuffer(np.float16(0.01).tobytes(), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_tensor("t.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q6_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    from paw_mlx.formats.gguf_reader import read_gguf
+
+    tensor = read_gguf(tmp_path / "x.gguf").tensors["t.weight"]
+    expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q6_K)
+    assert tensor.shape == (6, 256)
+    assert (tensor.dense() == expected).all()
+
+
+def test_a_damaged_gguf_base_says_what_is_wrong(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    path = tmp_path / "base.gguf"
+    write_gguf(path, folder, "llama", ["Q8_0"])
+    whole = path.read_bytes()
+    for cut in (3, 30, 3000, len(whole) // 2, len(whole) - 40):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FormatError):
+            load_base(path)
+    path.write_bytes(whole.replace(b"llama.block_count", b"llama.block_c0unt"))
+    with pytest.raises(FormatError, match=r"lacks the key llama\.block_count"):
+        load_base(path)
+    path.write_bytes(whole.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"))
+    with pytest.raises(FormatError, match=r"unknown tensor blk\.1\.ffn_xp"):
+        load_base(path)
+    path.write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx"))
+    with pytest.raises(FormatError, match="pre-tokenizer None"):
+        load_base(path)
