@@ -1,1 +1,5 @@
 """Making programs."""
+
+from .. import blas
+
+blas.load()  # before anything below imports mlx.core

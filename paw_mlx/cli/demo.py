@@ -1,0 +1,151 @@
+"""`paw-mlx demo`: example programs on inputs they never saw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cases import Case, read_cases
+from ..errors import NotFound
+from . import Command, json_option
+from .common import say, table
+
+if TYPE_CHECKING:
+    from ..interpreter import Interpreter, Result
+    from ..program import Program
+
+_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An input, what base and program make of it, and what is right."""
+
+    input: str
+    base: str
+    program: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """One example program: accuracy on all its held-out rows, without and with it."""
+
+    name: str
+    rows: int
+    accuracy_base: float
+    accuracy_program: float
+    tok_s: float
+    shown: list[Shown]
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--inputs", "num", default=4, show_default=True, help="Inputs to show per program.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@json_option
+def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None:
+    """Run the example programs on held-out inputs, without and with their adapter.
+
+    FOLDER holds one folder per program, with `program.paw` and `test.jsonl`; the project's
+    own examples by default. The base is SmolLM2-135M, fetched once (98 MB).
+    """
+    folders = _folders(folder or Path(__file__).parents[2] / "examples")
+    from .. import Interpreter, formats, hub
+
+    path = hub.resolve_base("smollm2-135m", offline=offline, progress=say)
+    say(f"base: SmolLM2-135M-Instruct, {path}")
+    reports = []
+    with Interpreter.load(str(path)) as interpreter:
+        for place in folders:
+            program = formats.load(place / "program.paw")
+            report = _report(interpreter, program, place, num)
+            reports.append(report)
+            if not as_json:
+                _show(report, program)
+        peak_bytes, device = interpreter.peak_bytes, interpreter.device
+    if as_json:
+        record = {"programs": [asdict(report) for report in reports]}
+        click.echo(json.dumps(record | {"peak_bytes": peak_bytes, "device": device}))
+    else:
+        click.echo(_summary(reports, peak_bytes))
+
+
+def _folders(root: Path) -> list[Path]:
+    found = sorted(path.parent for path in root.glob("*/program.paw"))
+    if not found:
+        raise NotFound(
+            f"no example programs in {root}",
+            hint="Run the demo in a checkout of paw-mlx, or name the folder.",
+        )
+    return found
+
+
+def _report(interpreter: Interpreter, program: Program, place: Path, num: int) -> Report:
+    """Decode the first rows both ways; score all of them in batches."""
+    cases = read_cases(place / "test.jsonl")
+    bare = replace(program, adapter=None)
+    shown, results = [], []
+    for case in cases[:num]:
+        base = _short(interpreter, bare, case)
+        result = _short(interpreter, program, case)
+        results.append(result)
+        shown.append(Shown(case.input, base.text, result.text, case.output))
+    steps = sum(result.output_tokens - 1 for result in results)
+    return Report(
+        name=place.name,
+        rows=len(cases),
+        accuracy_base=interpreter.score(bare, cases).accuracy,
+        accuracy_program=interpreter.score(program, cases).accuracy,
+        tok_s=steps / max(sum(result.decode_s for result in results), 1e-9),
+        shown=shown,
+    )
+
+
+def _short(interpreter: Interpreter, program: Program, case: Case) -> Result:
+    """Run with room for the right output and some more: the bare base would ramble on."""
+    from .. import Options
+
+    room = 16 + 2 * len(interpreter.base.tokenizer.encode(case.output))
+    return interpreter.run(program, case.input, Options(max_tokens=room))
+
+
+def _show(report: Report, program: Program) -> None:
+    assert program.adapter is not None
+    size = program.adapter.nbytes / 1e6
+    title = f"{report.name}  (adapter of {size:.1f} MB)"
+    click.echo(f"\n{click.style(title, bold=True)}\n{_cut(program.spec)}\n")
+    for row in report.shown:
+        mark = "✓" if row.program == row.right else "✗"
+        click.echo(f"  input      {_cut(row.input)}")
+        click.echo(f"  base says  {_cut(row.base)}")
+        click.echo(f"  program    {_cut(row.program)} {mark}")
+        if row.program != row.right:
+            click.echo(f"  right      {_cut(row.right)}")
+        click.echo()
+
+
+def _summary(reports: list[Report], peak_bytes: int) -> str:
+    head = ["held-out inputs", "rows", "base alone", "with program", "tok/s"]
+    rows = [
+        [
+            report.name,
+            str(report.rows),
+            f"{report.accuracy_base:.1%}",
+            f"{report.accuracy_program:.1%}",
+            f"{report.tok_s:.0f}",
+        ]
+        for report in reports
+    ]
+    note = "The base alone is given the same prompt. An output counts if it is exactly right."
+    return f"{table([head, *rows])}\n\n{note}\npeak memory {peak_bytes / 1e9:.2f} GB"
+
+
+def _cut(text: str) -> str:
+    """One line of at most _WIDTH characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"

@@ -1,0 +1,57 @@
+"""`paw-mlx run`: one input, one output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import Command, json_option
+from .common import base_options, chosen_base, decode_options, read_input
+
+
+@click.command(cls=Command)
+@click.argument("program")
+@click.argument("input", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="Read the input from a file.")
+@click.option("--stream", is_flag=True, help="Print the output as it is decoded.")
+@json_option
+@decode_options
+@base_options
+def command(
+    program: str,
+    input: str | None,
+    file: Path | None,
+    stream: bool,
+    as_json: bool,
+    max_tokens: int | None,
+    temperature: float,
+    seed: int | None,
+    **base: Any,
+) -> None:
+    """Run PROGRAM on INPUT and print the output.
+
+    PROGRAM is a path, a name in the store, or a hub reference. INPUT is text, or `-` for
+    standard input, which is also read when INPUT is left out of a pipe.
+    """
+    if stream and as_json:
+        raise click.UsageError("--stream prints text as it comes; --json waits for the end")
+    text = read_input(input, file)
+    from .. import Options, function
+
+    options = asdict(Options(max_tokens, temperature, seed))
+    fn = function(program, **chosen_base(**base))
+    if stream:
+        for piece in fn.stream(text, **options):
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    result = fn.run(text, **options)
+    if as_json:
+        record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}
+        click.echo(json.dumps(record | {"program_id": fn.program.id}, ensure_ascii=False))
+    else:
+        click.echo(result.text)

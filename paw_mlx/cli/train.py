@@ -1,0 +1,133 @@
+"""`paw-mlx train`: a program from input/output pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cases import read_cases
+from ..errors import FormatError, NotFound, OptionError
+from . import Command, json_option
+from .common import status
+
+if TYPE_CHECKING:
+    from ..compiler.training import Step
+
+
+@click.command(cls=Command)
+@click.option(
+    "-f", "--spec", "spec_file", required=True, metavar="SPEC.txt",
+    type=click.Path(path_type=Path), help="What the program is to do, in English.",
+)  # fmt: skip
+@click.option(
+    "--examples", required=True, metavar="EXAMPLES.jsonl", type=click.Path(path_type=Path),
+    help='Rows {"input": …, "output": …} to learn from.',
+)  # fmt: skip
+@click.option(
+    "-o", "--output", required=True, metavar="OUT.paw", type=click.Path(path_type=Path),
+    help="The program to write.",
+)  # fmt: skip
+@click.option("--interpreter", default="smollm2-135m", metavar="REF", show_default=True)
+@click.option("--rank", default=32, show_default=True, help="Of A and B.")
+@click.option("--alpha", default=16.0, show_default=True, help="The delta is alpha/rank · BA.")
+@click.option("--steps", default=120, show_default=True)
+@click.option("--batch-size", default=8, show_default=True, help="Examples a step.")
+@click.option("--learning-rate", default=5e-4, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,
+    help="How A and B are stored.",
+)  # fmt: skip
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@json_option
+def command(
+    spec_file: Path,
+    examples: Path,
+    output: Path,
+    interpreter: str,
+    rank: int,
+    alpha: float,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    adapter: str,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Train a program for a frozen base and write it.
+
+    A tenth of the examples is held out; the state that does best on them is kept.
+    """
+    spec, cases = _read_spec(spec_file), read_cases(examples)
+    _check_writable(output, adapter, rank)
+    from .. import formats, hub
+    from ..compiler.training import Recipe, train
+    from ..interpreter.weights import load_base
+
+    recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
+    base = load_base(hub.resolve_base(interpreter, offline=offline, progress=status))
+    status(f"training on {examples} for {base.profile.name}")
+    trained = train(base, spec, cases, recipe, _progress(steps))
+    made_for = base.profile.repo if base.profile.repos else interpreter
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    meta = {**trained.program.meta, "created_at": created}
+    program = replace(trained.program, interpreter=made_for, meta=meta)
+    formats.save(program, output, dtype=adapter, profile=base.profile)
+    before, after = trained.before, trained.after
+    if as_json:
+        record = {"before": asdict(before), "after": asdict(after), "seconds": trained.seconds}
+        record |= {"program_id": formats.load(output).id, "path": str(output)}
+        click.echo(json.dumps(record | {"best_step": trained.best_step}))
+        return
+    click.echo(
+        f"held-out accuracy {before.accuracy:.1%} → {after.accuracy:.1%}, "
+        f"loss {before.loss:.3f} → {after.loss:.3f} (step {trained.best_step})\n"
+        f"wrote {output}: {output.stat().st_size / 1e6:.1f} MB in {trained.seconds:.0f} s"
+    )
+
+
+def _progress(steps: int) -> Callable[[Step], None]:
+    """A line on the terminal that each step renews and each check keeps."""
+    start = time.perf_counter()
+
+    def report(step: Step) -> None:
+        left = (time.perf_counter() - start) / step.number * (steps - step.number)
+        line = f"\rstep {step.number}/{steps}  loss {step.loss:.3f}  {left:.0f} s left   "
+        if step.held_out_loss is not None:
+            line += f"held-out loss {step.held_out_loss:.3f}\n"
+        click.echo(line, nl=False, err=True)
+
+    return report if sys.stderr.isatty() else lambda step: None
+
+
+def _check_writable(output: Path, dtype: str, rank: int) -> None:
+    """Find out before the training, not after it."""
+    if dtype == "q4_0" and rank % 32:
+        raise OptionError(
+            f"q4_0 stores blocks of 32 along the rank, and {rank} is no multiple of 32",
+            hint="Choose rank 32 or 64, or --adapter f16.",
+        )
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise OptionError(f"cannot write {output}: its folder is missing or read-only")
+
+
+def _read_spec(path: Path) -> str:
+    try:
+        spec = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise NotFound(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8 text") from error
+    if not spec:
+        raise FormatError(f"{path} is empty")
+    return spec
