@@ -29,6 +29,7 @@ parity: .venv/.oracles    ## compare with transformers, peft, gguf and the offic
 	@$(RUN) pytest tests/parity
 
 llamacpp: .venv/.llamacpp ## compare with llama.cpp; it compiles for a quarter of an hour
+	@.venv/bin/paw-mlx pull smollm2-135m
 	@$(RUN) pytest tests/parity/test_llamacpp.py
 
 clean:                    ## remove all that this file and the tools made

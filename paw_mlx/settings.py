@@ -3,6 +3,7 @@
     PAW_MLX_HOME     everything this package keeps, in one folder
     PAW_OFFLINE      1: never touch the network
     PAW_MLX_BLAS     Linux: the BLAS library to load before MLX (a path, or `none`)
+    PAW_MLX_DEVICE   cpu or gpu: where MLX computes, if not on what it prefers
     PAW_API_URL      a PAW service to fetch programs from; PAW_API_KEY, its key
 
 Without PAW_MLX_HOME, what must be kept (programs, bases) lies in
@@ -16,6 +17,8 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+
+from .errors import OptionError
 
 
 def data_dir() -> Path:
@@ -39,6 +42,14 @@ def offline() -> bool:
 def blas_library() -> str | None:
     """The BLAS library the user names, `none` to load none, or None to search."""
     return os.environ.get("PAW_MLX_BLAS") or None
+
+
+def device() -> str | None:
+    """`cpu` or `gpu` if the user says where to compute, else None; OptionError for others."""
+    name = os.environ.get("PAW_MLX_DEVICE", "").strip().lower() or None
+    if name not in (None, "cpu", "gpu"):
+        raise OptionError(f"PAW_MLX_DEVICE is {name!r}, and can be cpu or gpu")
+    return name
 
 
 def service() -> tuple[str, str] | None:

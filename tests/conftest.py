@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from paw_mlx import blas
+# Exact arithmetic is float32 on the CPU, on every machine; processes that tests start see it too.
+os.environ["PAW_MLX_DEVICE"] = "cpu"
 
-blas.load()
+import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX
 
 
 @pytest.fixture(autouse=True)

@@ -66,3 +66,11 @@ def test_the_public_names_are_all_there_and_no_more():
         assert getattr(paw, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'generate'"):
         paw.generate  # noqa: B018
+
+
+def test_a_device_that_is_none_is_refused(monkeypatch):
+    from paw_mlx import settings
+
+    monkeypatch.setenv("PAW_MLX_DEVICE", "tpu")
+    with pytest.raises(paw.OptionError, match="'tpu', and can be cpu or gpu"):
+        settings.device()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--alpha", default=16.0, show_default=True, help="The delta is alpha/rank · BA.")
 @click.option("--steps", default=120, show_default=True)
 @click.option("--batch-size", default=8, show_default=True, help="Examples a step.")
-@click.option("--learning-rate", default=5e-4, show_default=True)
+@click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,

@@ -36,7 +36,7 @@ class Recipe:
     rank: int = 32
     alpha: float = 16.0
     steps: int = 120
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     batch_size: int = 8
     shots: int = 4  # cases shown in the pseudo-program
     held_out: float = 0.1
@@ -191,7 +191,7 @@ def _fit(
 ) -> tuple[int, Parameters]:
     """Run the steps; the best checked state and its step."""
     recipe, parameters = trainer.recipe, trainer.initial()
-    optimizer = optim.Adam(learning_rate=_schedule(recipe))
+    optimizer = optim.Adam(learning_rate=_schedule(recipe), bias_correction=True)
     differentiate = mx.value_and_grad(trainer.loss)
     best = (math.inf, 0, parameters)
     every = max(1, recipe.steps // recipe.checks)

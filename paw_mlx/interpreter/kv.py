@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-_STEP = 256  # positions added when a buffer is full
+_SPARE = 255  # positions added when a buffer is full and the next token comes
 
 
 class KV:
@@ -41,12 +41,13 @@ class KV:
 
         The offset moves with `advance`, once all layers have stored theirs.
         """
-        end = self.offset + k.shape[2]
         keys, values = self._layers[layer] or (k[..., :0, :], v[..., :0, :])
+        end = self.offset + k.shape[2]
         if end > keys.shape[2]:
-            keys, values = self._grown(keys, end), self._grown(values, end)
-        keys[..., self.offset : end, :] = k
-        values[..., self.offset : end, :] = v
+            keys, values = self._grown(keys, k), self._grown(values, v)
+        else:
+            keys[..., self.offset : end, :] = k
+            values[..., self.offset : end, :] = v
         self._layers[layer] = keys, values
         return keys[..., :end, :], values[..., :end, :]
 
@@ -63,9 +64,10 @@ class KV:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays)
 
-    def _grown(self, held: mx.array, end: int) -> mx.array:
-        """A copy with room for `end` tokens and some more."""
-        batch, heads, _, dim = held.shape
-        room = -(-end // _STEP) * _STEP - self.offset
-        spare = mx.zeros((batch, heads, room, dim), held.dtype)
-        return mx.concatenate([held[..., : self.offset, :], spare], axis=2)
+    def _grown(self, held: mx.array, new: mx.array) -> mx.array:
+        """Held and new in one buffer, with spare room if tokens come one by one."""
+        parts = [held[..., : self.offset, :], new]
+        if new.shape[2] == 1:
+            batch, heads, _, dim = new.shape
+            parts.append(mx.zeros((batch, heads, _SPARE, dim), new.dtype))
+        return mx.concatenate(parts, axis=2)

@@ -64,7 +64,7 @@ def load_base(
     if group_size not in GROUP_SIZES:
         raise OptionError(f"group_size must be one of 32, 64 or 128, not {group_size}")
     if bits not in PACKED_BITS:
-        return _build(_read(path), packed=bits is None and _on_gpu())
+        return _build(_read(path), packed=bits is None and _on_gpu(), half=bits == 16)
     kept = _kept_path(path, bits, group_size)
     if not kept.exists():
         progress(f"quantizing {path.name} to {bits} bits, once")
@@ -76,7 +76,7 @@ def _read(path: Path) -> Source:
     return read_directory(path) if path.is_dir() else gguf_base.read(path)
 
 
-def _build(source: Source, packed: bool) -> Base:
+def _build(source: Source, packed: bool, half: bool = False) -> Base:
     """Make the model and give it the tensors, packed as they are or dense."""
     model, profile = _model(source), Profile.from_config(source.config)
     tensors = source.tensors
@@ -84,7 +84,7 @@ def _build(source: Source, packed: bool) -> Base:
         tensors = {n: t for n, t in tensors.items() if not n.startswith("lm_head.")}
     if not packed:
         tensors = _dense(model, tensors)
-    dtype = _compute_dtype(tensors)
+    dtype = _compute_dtype(tensors, half)
     nn.quantize(model, class_predicate=lambda path, layer: _packing(layer, path, tensors) or False)
     _check(model, tensors)
     settled = {n: t if t.dtype == mx.uint32 else t.astype(dtype) for n, t in tensors.items()}
@@ -142,11 +142,14 @@ def _dense(model: nn.Module, tensors: Tensors) -> Tensors:
     return dense
 
 
-def _compute_dtype(tensors: Tensors) -> mx.Dtype:
-    """float32 without a GPU; with one, the 16-bit type the weights came in."""
-    if not _on_gpu():
+def _compute_dtype(tensors: Tensors, half: bool) -> mx.Dtype:
+    """float32 without a GPU; with one, the type of the stored weights (or their scales).
+
+    Norms and biases do not count: a GGUF keeps them in float32 beside everything else.
+    """
+    stored = {t.dtype for t in tensors.values() if t.ndim > 1} - {mx.uint32}
+    if not _on_gpu() or (stored == {mx.float32} and not half):
         return mx.float32
-    stored = {tensor.dtype for tensor in tensors.values()}
     return mx.float16 if mx.float16 in stored and mx.bfloat16 not in stored else mx.bfloat16
 
 
