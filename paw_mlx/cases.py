@@ -20,7 +20,7 @@ def read_cases(path: Path) -> list[Case]:
     """Read a JSONL file of cases; FormatError names the line that is none. Other keys are
     allowed, and blank lines are skipped."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {path}") from error
     except (OSError, UnicodeDecodeError) as error:

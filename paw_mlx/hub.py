@@ -35,7 +35,7 @@ _REPO = re.compile(r"(?P<id>\w[^/@\s]*/[^/@\s]+)(?:@(?P<revision>[^/@\s]+))?(?:/
 
 @dataclass(frozen=True)
 class Base:
-    """A base on this machine; `source` is `paw-mlx`, or `huggingface` for its cache."""
+    """A base on this machine; `source` is `paw-mlx`, `quantized`, or `huggingface` (its cache)."""
 
     name: str
     source: str
@@ -90,14 +90,12 @@ def resolve_base(reference: str, *, offline: bool = False, progress: Progress = 
 
 
 def installed_bases() -> list[Base]:
-    """The bases that were installed here, and those in the Hugging Face cache."""
-    root = settings.data_dir() / "bases"
+    """The bases installed here, their quantized forms, and those in the Hugging Face cache."""
     found = []
-    for folder in root.iterdir() if root.is_dir() else ():
-        files = [p for p in folder.rglob("*") if p.is_file()] if folder.name[0] != "." else []
-        if files:
-            size = sum(p.stat().st_size for p in files)
-            found.append(Base(folder.name, "paw-mlx", size, folder))
+    for root, source in ((settings.data_dir(), "paw-mlx"), (settings.cache_dir(), "quantized")):
+        for folder in (root / "bases").glob("[!.]*"):
+            if size := sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()):
+                found.append(Base(folder.name, source, size, folder))
     for repo in _cached_repos():
         if repo.repo_type == "model" and repo.size_on_disk and find_profile(repo.repo_id):
             found.append(Base(repo.repo_id, "huggingface", repo.size_on_disk, repo.repo_path))

@@ -98,6 +98,7 @@ FAMILIES = {
         },
     ),
 }
+MAX_LAYERS = 1024
 _CHATML = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 _NO_THINKING = "<think>\n\n</think>\n\n"
 
@@ -129,10 +130,19 @@ class Profile:
         sizes = _gpt2_sizes if family.name == "gpt2" else _llama_sizes
         try:
             sized = sizes(config)
+            _size(config, "vocab_size")
         except KeyError as error:
             raise FormatError(f"the base's config lacks {error}") from error
+        layers, heads, kv_heads = (
+            sized[key] for key in ("num_layers", "num_heads", "num_kv_heads")
+        )
+        if layers > MAX_LAYERS or heads % kv_heads:
+            raise FormatError(
+                f"the base's config gives {layers} layers (at most {MAX_LAYERS}), {heads} heads "
+                f"and {kv_heads} key-value heads"
+            )
         hidden = config.get("n_embd") or config["hidden_size"]
-        derived = cls(name or f"{family.name}-{sized['num_layers']}x{hidden}", family, **sized)
+        derived = cls(name or f"{family.name}-{layers}x{hidden}", family, **sized)
         return next((p for p in PROFILES.values() if p.fits(derived)), derived)
 
     @property
@@ -154,13 +164,23 @@ class Profile:
         )
 
 
+def _size(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A size in a config that nobody has checked; KeyError if it is absent without a default."""
+    value = config[key] if default is None else config.get(key)
+    value = default if value is None else value
+    if type(value) is not int or not 0 < value <= 1 << 24:
+        raise FormatError(f"the base's config gives {key} as {value!r}, which is no size")
+    return value
+
+
 def _llama_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or hidden // heads)
-    inner = int(config["intermediate_size"])
+    hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
+    kv_heads = _size(config, "num_key_value_heads", heads)
+    head_dim = _size(config, "head_dim", max(hidden // heads, 1))
+    inner = _size(config, "intermediate_size")
+    thinks = config["model_type"] == "qwen3"
     return {
-        "num_layers": int(config["num_hidden_layers"]),
+        "num_layers": _size(config, "num_hidden_layers"),
         "num_heads": heads,
         "num_kv_heads": kv_heads,
         "shapes": MappingProxyType(
@@ -174,20 +194,18 @@ def _llama_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
                 "down_proj": (inner, hidden),
             }
         ),
-        "window": int(config["max_position_embeddings"]),
-        "turn": (_CHATML[0], _CHATML[1] + _NO_THINKING)
-        if config["model_type"] == "qwen3"
-        else ("", ""),
+        "window": _size(config, "max_position_embeddings"),
+        "turn": (_CHATML[0], _CHATML[1] + _NO_THINKING) if thinks else ("", ""),
     }
 
 
 def _gpt2_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = int(config["n_embd"])
-    inner = int(config.get("n_inner") or 4 * hidden)
+    hidden, heads = _size(config, "n_embd"), _size(config, "n_head")
+    inner = _size(config, "n_inner", 4 * hidden)
     return {
-        "num_layers": int(config["n_layer"]),
-        "num_heads": int(config["n_head"]),
-        "num_kv_heads": int(config["n_head"]),
+        "num_layers": _size(config, "n_layer"),
+        "num_heads": heads,
+        "num_kv_heads": heads,
         "shapes": MappingProxyType(
             {
                 "attn_c_proj": (hidden, hidden),
@@ -196,7 +214,7 @@ def _gpt2_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
                 "mlp_c_proj": (inner, hidden),
             }
         ),
-        "window": int(config["n_positions"]),
+        "window": _size(config, "n_positions"),
     }
 
 

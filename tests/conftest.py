@@ -9,7 +9,7 @@ import pytest
 # Exact arithmetic is float32 on the CPU, on every machine; processes that tests start see it too.
 os.environ["PAW_MLX_DEVICE"] = "cpu"
 
-import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX
+import paw_mlx.interpreter  # noqa: F401  loads a BLAS before MLX
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,14 @@ import pytest
 
 from paw_mlx import settings
 from paw_mlx.errors import HubError, NotFound
-from paw_mlx.files import replacing, write_bytes
+from paw_mlx.files import replacing
 
 ROOT = Path(__file__).parents[1]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def names(folder: Path) -> list[str]:
@@ -73,10 +78,11 @@ def test_a_disk_that_refuses_is_one_sentence_and_keeps_the_old(tmp_path: Path) -
     path.write_bytes(b"old")
     code = (
         "import resource, signal, sys; from pathlib import Path;"
-        "from paw_mlx.errors import HubError; from paw_mlx.files import write_bytes;"
+        "from paw_mlx.errors import HubError; from paw_mlx.files import replacing;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "try: write_bytes(Path(sys.argv[1]), bytes(1 << 20))\n"
+        "try:\n"
+        "    with replacing(Path(sys.argv[1])) as file: file.write_bytes(bytes(1 << 20))\n"
         "except HubError as error: print(error)"
     )
     done = subprocess.run(

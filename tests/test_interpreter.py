@@ -163,6 +163,35 @@ def test_streams_of_two_programs_may_interleave(interpreter, family):
     assert ("".join(left), "".join(right)) == expected
 
 
+def test_a_prefix_with_spare_room_is_not_written_by_its_forks(interpreter, family, monkeypatch):
+    monkeypatch.setattr("paw_mlx.interpreter.decode.PREFILL_TOKENS", 1)  # leaves spare room
+    program = tiny.program(family, 5)
+    fn = interpreter.function(program)
+    expected = [fn("the disk", **SHORT), fn("picnic", **SHORT)]
+    one, two = fn.stream("the disk", **SHORT), fn.stream("picnic", **SHORT)
+    got = ["", ""]
+    for _ in range(13):
+        got[0] += next(one, "")
+        got[1] += next(two, "")
+    assert got == expected
+
+
+def test_a_sampled_stream_may_move_between_threads(interpreter, family):
+    fn = interpreter.function(tiny.program(family))
+    options = {"temperature": 1.0, "seed": 3, "max_tokens": 6}
+    stream, got = fn.stream("picnic", **options), []
+    for _ in range(6):
+        thread = threading.Thread(target=lambda: got.append(next(stream, "")))
+        thread.start()
+        thread.join()
+    assert "".join(got) == fn("picnic", **options)
+
+
+def test_half_a_character_is_refused(interpreter, family):
+    with pytest.raises(OptionError, match=r"no valid Unicode: '\\udce9' at 3"):
+        interpreter.function(tiny.program(family))("caf\udce9")
+
+
 def test_a_result_counts_what_happened(interpreter, family):
     program = tiny.program(family)
     encode = interpreter.base.tokenizer.encode

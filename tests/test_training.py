@@ -89,6 +89,23 @@ def test_a_training_that_diverges_says_so(tmp_path):
         train(base, "Triage.", CASES, Recipe(rank=4, alpha=1e20, learning_rate=1e20))
 
 
+def test_a_second_training_on_one_base_begins_bare(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    recipe = Recipe(rank=2, alpha=4.0, steps=2)
+    first, second = (train(base, "Triage.", CASES, recipe) for _ in range(2))
+    assert first.before == second.before
+    assert first.program.digest() == second.program.digest()
+
+
+def test_scores_are_those_of_what_is_stored(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    recipe = Recipe(rank=32, alpha=64.0, steps=10, learning_rate=1e-2)
+    trained = train(base, "Triage.", CASES, recipe, dtype="q4_0")
+    assert trained.program.adapter.dtypes == ("q4_0",)
+    with Interpreter(base) as interpreter:
+        assert interpreter.score(trained.program, split(CASES, recipe)[1]) == trained.after
+
+
 def test_training_repeats_with_its_seed(tmp_path):
     folder = tiny.write_base(tmp_path / "base", "llama")
     short = {"steps": 3, "rank": 2, "alpha": 4.0}
@@ -116,10 +133,17 @@ def test_every_row_is_seen_in_two_epochs_or_so():
 
 
 def test_what_cannot_be_trained_is_refused(base):
-    with pytest.raises(OptionError, match="fewer than one batch of 8"):
-        train(base, "Triage.", CASES[:5], RECIPE)
+    for num in (1, 5, 10):  # 10: enough until two are shown and one is held out
+        with pytest.raises(OptionError, match="fewer than one batch of 8"):
+            train(base, "Triage.", CASES[:num], RECIPE)
     with pytest.raises(InputTooLong, match="of the longest case"):
         train(base, "Triage.", [*CASES, Case("0 " * 300, "ALERT")] * 3, RECIPE)
-    for wrong in ({"rank": 0}, {"alpha": 0}, {"learning_rate": -1}, {"held_out": 1.0}):
+    for wrong in (
+        {"rank": 0},
+        {"alpha": 0},
+        {"learning_rate": -1},
+        {"held_out": 1.0},
+        {"seed": -1},
+    ):
         with pytest.raises(OptionError):
             Recipe(**wrong)

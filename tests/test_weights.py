@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -41,7 +43,7 @@ def test_more_bits_come_closer_to_the_base(tmp_path, family):
 def test_a_quantized_base_is_kept_and_found_again(tmp_path):
     folder = tiny.write_base(tmp_path / "base", "llama")
     first = scores(load_base(folder, bits=4))
-    (kept,) = (settings.cache_dir() / "bases").iterdir()
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
     written = (kept / "model.safetensors").stat().st_mtime_ns
     assert (scores(load_base(folder, bits=4)) == first).all()
     assert (kept / "model.safetensors").stat().st_mtime_ns == written
@@ -57,7 +59,7 @@ def test_a_kept_base_is_what_mlx_lm_loads(tmp_path):
     mlx_lm = pytest.importorskip("mlx_lm.utils")
     folder = tiny.write_base(tmp_path / "base", "qwen3")
     ours = scores(load_base(folder, bits=8, group_size=32))
-    (kept,) = (settings.cache_dir() / "bases").iterdir()
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
     theirs, _ = mlx_lm.load_model(kept)
     np.testing.assert_allclose(ours, np.array(theirs(TOKENS)), atol=1e-4)
 
@@ -95,7 +97,14 @@ def test_a_damaged_base_says_what_is_wrong(tmp_path):
     for text, match in [
         ("[" * 100_000, "JSON"),
         ('{"model_type": "mamba"}', "mamba"),
-        ('{"model_type": "llama"}', "lacks 'num_attention_heads'"),
+        ('{"model_type": "llama"}', "lacks 'hidden_size'"),
+        (tiny.changed("llama", num_hidden_layers=10**9), "num_hidden_layers as 1000000000"),
+        (tiny.changed("llama", num_hidden_layers=5000), "5000 layers"),
+        (tiny.changed("llama", num_attention_heads=0), "num_attention_heads as 0"),
+        (tiny.changed("llama", hidden_size="64"), "hidden_size as '64'"),
+        (tiny.changed("llama", num_key_value_heads=3), "3 key-value heads"),
+        (tiny.changed("llama", rms_norm_eps=None), "malformed"),
+        (tiny.changed("llama", rope_scaling={"rope_type": "yarn"}), "rope scaling"),
     ]:
         (folder / "config.json").write_text(text)
         with pytest.raises(FormatError, match=match):
@@ -115,7 +124,7 @@ def test_a_failed_quantization_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(Tokenizer, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_base(folder, bits=4)
-    assert not list((settings.cache_dir() / "bases").iterdir())
+    assert [p.name for p in (settings.cache_dir() / "bases").iterdir()] == [".lock"]
 
 
 # --- GGUF -------------------------------------------------------------------------------
@@ -241,3 +250,34 @@ def test_a_damaged_gguf_base_says_what_is_wrong(tmp_path):
     path.write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx"))
     with pytest.raises(FormatError, match="pre-tokenizer None"):
         load_base(path)
+    at = whole.index(b"llama.block_count") + len(b"llama.block_count") + 4
+    path.write_bytes(whole[:at] + (4_000_000_000).to_bytes(4, "little") + whole[at + 4 :])
+    with pytest.raises(FormatError, match="num_hidden_layers as 4000000000"):
+        load_base(path)
+
+
+def test_a_packed_layer_without_its_biases_is_refused(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    load_base(folder, bits=4)
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
+    tensors = mx.load(str(kept / "model.safetensors"))
+    del tensors["model.embed_tokens.biases"]
+    mx.save_safetensors(str(kept / "model.safetensors"), tensors)
+    with pytest.raises(FormatError, match="biases are missing"):
+        load_base(kept)
+
+
+def test_a_full_disk_while_quantizing_is_one_sentence(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    code = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from paw_mlx import HubError; from paw_mlx.interpreter.weights import load_base;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: load_base(Path(sys.argv[1]), bits=4)\n"
+        "except HubError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cannot write ")
+    assert not list((settings.cache_dir() / "bases").glob("*base*"))

@@ -78,6 +78,11 @@ def config(family: str) -> dict[str, Any]:
     return CONFIGS[family] | {"vocab_size": vocab.get_vocab_size(), "eos_token_id": eos}
 
 
+def changed(family: str, **changes: Any) -> str:
+    """A config.json in which some values are others."""
+    return json.dumps(config(family) | changes)
+
+
 def profile(family: str) -> Profile:
     return Profile.from_config(config(family))
 

@@ -45,7 +45,10 @@ class Report:
 
 @click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-@click.option("--inputs", "num", default=4, show_default=True, help="Inputs to show per program.")
+@click.option(
+    "--inputs", "num", type=click.IntRange(0), default=4, show_default=True,
+    help="Inputs to show per program.",
+)  # fmt: skip
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @json_option
 def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None:

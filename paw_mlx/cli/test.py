@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cases import Case, read_cases
-from ..errors import PawError
+from ..errors import InputTooLong, OptionError
 from . import Command, json_option
 from .common import base_options, chosen_base, table
 
 if TYPE_CHECKING:
-    from ..interpreter import Function
+    from ..interpreter import Function, Options
 
 _MOST_LABELS = 12  # a confusion table beyond this tells nobody anything
 
@@ -61,12 +61,13 @@ def command(
     An output counts if it equals the row's, both stripped.
     """
     rows = read_cases(cases)
-    from .. import function
+    from .. import Options, function
 
+    options = Options(max_tokens)
     fn = function(program, **chosen_base(**base))
     start = time.perf_counter()
     with click.progressbar(rows, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        outcomes = [_outcome(fn, case, max_tokens) for case in bar]
+        outcomes = [_outcome(fn, case, options) for case in bar]
     seconds = time.perf_counter() - start
     accuracy = sum(outcome.passed for outcome in outcomes) / len(outcomes)
     if as_json:
@@ -79,10 +80,11 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _outcome(fn: Function, case: Case, max_tokens: int | None) -> Outcome:
+def _outcome(fn: Function, case: Case, options: Options) -> Outcome:
     try:
-        return Outcome(case.input, case.output, fn(case.input, max_tokens=max_tokens), None)
-    except PawError as error:
+        output = fn(case.input, max_tokens=options.max_tokens)
+        return Outcome(case.input, case.output, output, None)
+    except (InputTooLong, OptionError) as error:
         return Outcome(case.input, case.output, "", str(error))
 
 

@@ -75,14 +75,15 @@ def command(
     from ..interpreter.weights import load_base
 
     recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
-    base = load_base(hub.resolve_base(interpreter, offline=offline, progress=status))
+    path = hub.resolve_base(interpreter, offline=offline, progress=status)
+    base = load_base(path, exact=True)
     status(f"training on {examples} for {base.profile.name}")
-    trained = train(base, spec, cases, recipe, _progress(steps))
+    trained = train(base, spec, cases, recipe, _progress(steps), dtype=adapter)
     made_for = base.profile.repo if base.profile.repos else interpreter
     created = datetime.now(UTC).isoformat(timespec="seconds")
     meta = {**trained.program.meta, "created_at": created}
     program = replace(trained.program, interpreter=made_for, meta=meta)
-    formats.save(program, output, dtype=adapter, profile=base.profile)
+    formats.save(program, output, dtype=None, profile=base.profile)
     before, after = trained.before, trained.after
     if as_json:
         record = {"before": asdict(before), "after": asdict(after), "seconds": trained.seconds}

@@ -23,6 +23,7 @@ from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..cases import Case
 from ..errors import CompileError, OptionError
+from ..formats.gguf import recoded
 from ..interpreter import lora
 from ..interpreter.scoring import Batch, Score, make_batch, score, target_logits
 from ..interpreter.weights import Base
@@ -44,6 +45,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise OptionError(f"seed must lie in 0 … 2^64 - 1, not {self.seed}")
         if min(self.rank, self.steps, self.batch_size, self.checks) < 1:
             raise OptionError("rank, steps, batch_size and checks must be at least 1")
         if not (self.alpha > 0 and self.learning_rate > 0 and 0 < self.held_out < 1):
@@ -108,12 +111,12 @@ class Trainer:
             parameters[str(site)] = [a, mx.zeros((rank, d_out))]
         return parameters
 
-    def adapter(self, parameters: Parameters) -> Adapter:
-        """Parameters in the canonical orientation, float32."""
+    def adapter(self, parameters: Parameters, dtype: str) -> Adapter:
+        """Parameters in the canonical orientation, stored as `dtype`."""
         sites = {}
         for site in self.sites:
             A, B = (Matrix.from_array(np.array(array.T)) for array in parameters[str(site)])
-            sites[site] = Lora(A, B, self.recipe.alpha)
+            sites[site] = Lora(recoded(A, dtype), recoded(B, dtype), self.recipe.alpha)
         return Adapter(sites)
 
 
@@ -123,23 +126,34 @@ def train(
     cases: Sequence[Case],
     recipe: Recipe,
     report: Callable[[Step], None] = lambda step: None,
+    *,
+    dtype: str = "f32",
 ) -> Trained:
-    """Train a program for `base`; `report` hears of every step.
+    """Train a program for `base`, its A and B stored as `dtype`; `report` hears of every step.
 
-    The best of the checked states by held-out loss is kept. Raises OptionError for too few
-    cases, InputTooLong for one that does not fit the window, CompileError if it diverges.
+    The scores afterwards are those of A and B as stored. The best of the checked states by
+    held-out loss is kept. Raises OptionError for too few cases, InputTooLong for one that does
+    not fit the window, CompileError if training diverges.
     """
     start = time.perf_counter()
     rows, held_out = split(cases, recipe)
     shown = shots(rows, recipe.shots)
     rows = [row for row in rows if row not in shown]
+    if len(rows) < recipe.batch_size:
+        raise OptionError(
+            f"{len(cases)} cases leave {len(rows)} to train on, with {len(held_out)} held out and "
+            f"{len(shown)} shown in the prompt: fewer than one batch of {recipe.batch_size}"
+        )
     pseudo = prompts.pseudo_program(spec, shown)
     template = prompts.template(pseudo, base.profile.turn)
     make_batch(base, template, cases)  # InputTooLong now, not after an hour
     trainer = Trainer(base, template, recipe)
     before = trainer.score(None, held_out)
     best_step, parameters = _fit(trainer, rows, held_out, report)
-    after = trainer.score(parameters, held_out)
+    adapter = trainer.adapter(parameters, dtype)
+    lora.attach(trainer.sites, lora.pairs(adapter, base.dtype))
+    after = score(base, template, held_out)
+    lora.attach(trainer.sites, {})
     record = asdict(recipe) | {
         "best_step": best_step,
         "num_trained": len(rows),
@@ -149,7 +163,7 @@ def train(
     }
     program = Program(
         template=template,
-        adapter=trainer.adapter(parameters),
+        adapter=adapter,
         interpreter=base.profile.repo,
         spec=spec.strip(),
         pseudo_program=pseudo,
@@ -166,11 +180,6 @@ def split(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case]
     apart = set(inputs[:num])
     rows = [case for case in cases if case.input not in apart]
     random.Random(recipe.seed).shuffle(rows)
-    if len(rows) < recipe.batch_size:
-        raise OptionError(
-            f"{len(cases)} cases leave {len(rows)} to train on after {num} are held out, "
-            f"fewer than one batch of {recipe.batch_size}"
-        )
     return rows, [case for case in cases if case.input in apart]
 
 
@@ -198,35 +207,42 @@ def _fit(
     for number, chosen in enumerate(_batches(rows, recipe), start=1):
         batch = make_batch(trainer.base, trainer.template, chosen)
         loss, gradients = differentiate(parameters, batch)
-        if not math.isfinite(float(loss)):
-            raise CompileError(
-                f"training diverged: the loss of step {number} is {float(loss)}",
-                hint=f"Lower the learning rate; it was {recipe.learning_rate:g}.",
-            )
+        _check_finite(float(loss), number, recipe)
         parameters = optimizer.apply_gradients(gradients, parameters)
         mx.eval(loss, parameters, optimizer.state)
         held_out_loss = None
         if number % every == 0 or number == recipe.steps:
             held_out_loss = trainer.score(parameters, held_out).loss
+            _check_finite(held_out_loss, number, recipe)
             best = min(best, (held_out_loss, number, parameters), key=lambda state: state[0])
         report(Step(number, float(loss), held_out_loss))
     return best[1], best[2]
 
 
+def _check_finite(loss: float, number: int, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise CompileError(
+            f"training diverged: the loss of step {number} is {loss}",
+            hint=f"Lower the learning rate; it was {recipe.learning_rate:g}.",
+        )
+
+
 def _schedule(recipe: Recipe) -> Callable[[mx.array], mx.array]:
     """A tenth of the steps to warm up, then a cosine down to zero."""
     warmup = max(1, recipe.steps // 10)
-    rise = optim.linear_schedule(0.0, recipe.learning_rate, warmup)
+    rise = optim.linear_schedule(recipe.learning_rate / warmup, recipe.learning_rate, warmup)
     fall = optim.cosine_decay(recipe.learning_rate, max(1, recipe.steps - warmup))
     return optim.join_schedules([rise, fall], [warmup])
 
 
 def _batches(rows: Sequence[Case], recipe: Recipe) -> Iterator[list[Case]]:
-    """`recipe.steps` batches, rows of like length together; an epoch leaves out less than one."""
+    """`recipe.steps` batches, shuffled; an epoch leaves out less than one.
+
+    Sorting by length would save padding, but length tells of the label, and then so does a batch.
+    """
     chance, size, left = random.Random(recipe.seed), recipe.batch_size, recipe.steps
     while left:
-        order = sorted(rows, key=lambda row: len(row.input + row.output) * chance.uniform(0.7, 1.3))
+        order = chance.sample(rows, len(rows))
         epoch = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
-        chance.shuffle(epoch)
         yield from epoch[:left]
         left -= min(left, len(epoch))

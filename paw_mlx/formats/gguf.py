@@ -71,7 +71,7 @@ def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> 
     if dtype == "q4_0":
         _check_blocks(adapter)
     sites = {
-        site: Lora(_recoded(o.A, dtype), _recoded(folded(o.B, o.alpha / alpha), dtype), alpha)
+        site: Lora(recoded(o.A, dtype), recoded(folded(o.B, o.alpha / alpha), dtype), alpha)
         for site, o in sorted(adapter.sites.items())
     }
     heads = {"q_proj": profile.num_heads, "k_proj": profile.num_kv_heads}
@@ -141,7 +141,8 @@ def quantized(m: Matrix) -> Matrix:
     return made
 
 
-def _recoded(m: Matrix, dtype: str | None) -> Matrix:
+def recoded(m: Matrix, dtype: str | None) -> Matrix:
+    """A matrix in another dtype (f32, f16, bf16 or q4_0); None keeps its own."""
     if dtype in (None, m.dtype):
         return m
     return quantized(m) if dtype == "q4_0" else float_matrix(m.dense(), str(dtype))

@@ -16,10 +16,8 @@ import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..errors import AdapterMismatch, listed
-from ..profiles import FAMILIES, Family, Profile
+from ..profiles import FAMILIES, MAX_LAYERS, Family, Profile
 from .untrusted import shown
-
-MAX_LAYERS = 1024
 
 
 class Found(NamedTuple):

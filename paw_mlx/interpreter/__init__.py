@@ -7,9 +7,13 @@ blas.load()  # before anything below imports mlx.core
 import mlx.core as mx  # noqa: E402
 
 from .. import settings  # noqa: E402
+from ..errors import OptionError  # noqa: E402
 
 if device := settings.device():
-    mx.set_default_device(mx.Device(getattr(mx, device)))
+    try:
+        mx.set_default_device(mx.Device(getattr(mx, device)))
+    except ValueError as error:
+        raise OptionError(f"PAW_MLX_DEVICE is {device}: {error}") from error
 
 from .decode import Options  # noqa: E402
 from .engine import Interpreter  # noqa: E402

@@ -55,6 +55,7 @@ class Options:
 
         def draw(logits: mx.array) -> mx.array:
             state[0], key = mx.random.split(state[0])
+            mx.eval(state[0])  # lazy arrays may not cross threads, and a stream may
             return mx.random.categorical(logits.astype(mx.float32) / self.temperature, key=key)
 
         return draw

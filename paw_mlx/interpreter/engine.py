@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import mlx.core as mx
 
@@ -49,6 +49,7 @@ class Interpreter:
         self._residents: WeakKeyDictionary[Program, Resident] = WeakKeyDictionary()
         self._active: Program | None = None
         self._lock = threading.RLock()
+        finalize(self, mx.clear_cache)
 
     @classmethod
     def load(

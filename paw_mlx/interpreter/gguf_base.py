@@ -60,8 +60,6 @@ def read(path: Path) -> Source:
     tensors: Tensors = {}
     for name, tensor in file.tensors.items():
         stem, _, kind = name.rpartition(".")
-        if stem == "rope_freqs":
-            continue
         if stem not in names:
             raise FormatError(f"{path} holds the unknown tensor {name}")
         tensors |= {
@@ -143,5 +141,7 @@ def _unpermuted(array: mx.array, path: str, config: Mapping[str, Any], family: F
         return array
     kv = site.module == "k_proj"
     heads = config["num_key_value_heads" if kv else "num_attention_heads"]
+    if array.shape[0] % (2 * heads):
+        raise FormatError(f"{path} has {array.shape[0]} rows, which {heads} heads do not divide")
     rows = array.reshape(heads, -1, 2, array.shape[-1]).swapaxes(1, 2)
     return rows.reshape(array.shape)

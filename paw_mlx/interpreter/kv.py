@@ -1,7 +1,7 @@
 """The keys and values of the tokens seen so far.
 
-MLX arrays are immutable, so a fork shares everything until it grows: that is how one
-evaluated prefix serves every call.
+A fork shares every buffer with its origin until either writes: that is how one evaluated
+prefix serves every call.
 
     keys, values    (B, kv_heads, capacity, head_dim) per layer; the first `offset` are valid
 """
@@ -46,6 +46,7 @@ class KV:
         if end > keys.shape[2]:
             keys, values = self._grown(keys, k), self._grown(values, v)
         else:
+            keys, values = keys[:], values[:]  # assignment writes into the object forks share
             keys[..., self.offset : end, :] = k
             values[..., self.offset : end, :] = v
         self._layers[layer] = keys, values
@@ -59,10 +60,6 @@ class KV:
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that nothing lazy remains."""
         return [array for layer in self._layers if layer for array in layer]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
 
     def _grown(self, held: mx.array, new: mx.array) -> mx.array:
         """Held and new in one buffer, with spare room if tokens come one by one."""

@@ -46,7 +46,8 @@ def wrap_sites(model: object, profile: Profile) -> dict[Site, LoRALinear]:
         parent = model
         for part in path:
             parent = parent[int(part)] if isinstance(parent, list) else getattr(parent, part)
-        wrapped[site] = LoRALinear(getattr(parent, name))
+        layer = getattr(parent, name)
+        wrapped[site] = layer if isinstance(layer, LoRALinear) else LoRALinear(layer)
         setattr(parent, name, wrapped[site])
     return wrapped
 

@@ -1,8 +1,9 @@
 """How likely right outputs are, in batches and without decoding.
 
 Every row continues the same prefix, so it is evaluated once and its keys and values are
-seen by all rows. Greedy decoding gives an output exactly if every token of it, its end
-included, is the best one after those before it; one forward pass decides that.
+seen by all rows. A row counts as right if each token of its output, its end included, is the
+best one after those before it: then greedy decoding says just that. (It may also spell the
+same text in other tokens; that does not count here.)
 
     tokens   (B, T)   input + template after it + output + end, padded on the right
     targets  (N,)     the output tokens and ends of all rows; hidden states (N, H) give them
@@ -29,7 +30,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss per output token in nats, and the share of rows greedy decoding gets exactly."""
+    """Mean loss per output token in nats, and the share of rows that are right to the token."""
 
     loss: float
     accuracy: float
@@ -49,7 +50,7 @@ def make_batch(base: Base, template: Template, cases: Sequence[Case]) -> Batch:
     encode = base.tokenizer.encode
     prefix = encode(template.prefix, control=True)
     inputs = [base.tokenizer.encode_input(case.input, template.suffix) for case in cases]
-    outputs = [[*encode(case.output), base.end] for case in cases]
+    outputs = [[*encode(case.output.strip()), base.end] for case in cases]
     width = max(len(i) + len(o) for i, o in zip(inputs, outputs, strict=True))
     if len(prefix) + width > base.window:
         raise InputTooLong(

@@ -38,8 +38,7 @@ class Source:
     @property
     def eos_ids(self) -> list[int]:
         """The ids its config says end an output."""
-        ids = self.config.get("eos_token_id")
-        return ids if isinstance(ids, list) else [] if ids is None else [ids]
+        return _eos_ids(self.config)
 
 
 def model_module(config: dict[str, Any]) -> ModuleType:
@@ -57,14 +56,12 @@ def read_directory(path: Path) -> Source:
     """Read a Hugging Face or mlx-community directory of safetensors."""
     config = _json(path / "config.json")
     module = model_module(config)
-    if (mode := config.get("quantization", {}).get("mode", "affine")) != "affine":
+    if (mode := (config.get("quantization") or {}).get("mode", "affine")) != "affine":
         raise FormatError(f"{path} is quantized in mode {mode}", hint="Only affine is supported.")
     source = Source(config, _tensors(path, module), Tokenizer.from_file(path / "tokenizer.json"))
     if (path / "generation_config.json").exists():
         generation = _json(path / "generation_config.json")
-        config["eos_token_id"] = [
-            *source.eos_ids, *Source(generation, {}, source.tokenizer).eos_ids
-        ]  # fmt: skip
+        config["eos_token_id"] = _eos_ids(config) + _eos_ids(generation)
     return source
 
 
@@ -87,6 +84,11 @@ def _tensors(path: Path, module: ModuleType) -> Tensors:
             if tensors[name].dtype != mx.uint32:  # packed ones are (out, in) already
                 tensors[name] = tensors[name].T
     return tensors
+
+
+def _eos_ids(config: dict[str, Any]) -> list[int]:
+    ids = config.get("eos_token_id")
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from ..errors import FormatError, listed
+from ..errors import FormatError, OptionError, listed
 
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's token types that are matched before BPE
 _QWEN_WORDS = (
@@ -67,6 +67,13 @@ class Tokenizer:
             tokenizer = tokenizers.Tokenizer(
                 models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
             )
+            tokenizer.add_tokens(
+                [
+                    AddedToken(token, special=type_ == _CONTROL, normalized=False)
+                    for token, type_ in zip(tokens, types, strict=True)
+                    if type_ in (_CONTROL, _USER_DEFINED)
+                ]
+            )
         except Exception as error:  # the library raises bare Exception
             raise FormatError(f"the GGUF's tokenizer is damaged: {error}") from error
         normalizer, before, words = _PRE[pre]
@@ -75,17 +82,19 @@ class Tokenizer:
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, byte_level])
         tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.add_tokens(
-            [
-                AddedToken(token, special=type_ == _CONTROL, normalized=False)
-                for token, type_ in zip(tokens, types, strict=True)
-                if type_ in (_CONTROL, _USER_DEFINED)
-            ]
-        )
         return cls(tokenizer)
 
     def encode(self, text: str, *, control: bool = False) -> list[int]:
-        """Token ids of `text`; control tokens in it count as such only if `control`."""
+        """Token ids of `text`; control tokens in it count as such only if `control`.
+
+        OptionError if it holds half a character (a lone surrogate).
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise OptionError(
+                f"the text is no valid Unicode: {text[error.start]!r} at {error.start}"
+            ) from error
         with self._lock:
             self._tokenizer.encode_special_tokens = not control
             return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -116,10 +125,6 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
         self._tokenizer.save(str(path))
-
-    @property
-    def vocab_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
 
 
 class TextStream:

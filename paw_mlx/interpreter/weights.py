@@ -18,9 +18,10 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .. import settings
-from ..errors import FormatError, OptionError, listed
+from ..errors import FormatError, HubError, OptionError, listed
 from ..files import replacing
 from ..profiles import Profile
+from ..store import locked
 from ..wheels import Progress, quiet
 from . import gguf_base
 from .decode import Decoder
@@ -53,9 +54,12 @@ def load_base(
     *,
     bits: int | None = None,
     group_size: int = 64,
+    exact: bool = False,
     progress: Progress = quiet,
 ) -> Base:
     """Load a base from a directory or GGUF file; `Interpreter.load` says what `bits` does.
+
+    `exact` makes it dense float32 whatever the device, as training wants it.
 
     Raises NotFound, FormatError (with the tensors that are wrong) or OptionError.
     """
@@ -63,12 +67,15 @@ def load_base(
         raise OptionError(f"bits must be one of 4, 6, 8 or 16, not {bits}")
     if group_size not in GROUP_SIZES:
         raise OptionError(f"group_size must be one of 32, 64 or 128, not {group_size}")
+    if exact:
+        return _build(_read(path), packed=False, dtype=mx.float32)
     if bits not in PACKED_BITS:
         return _build(_read(path), packed=bits is None and _on_gpu(), half=bits == 16)
     kept = _kept_path(path, bits, group_size)
-    if not kept.exists():
-        progress(f"quantizing {path.name} to {bits} bits, once")
-        _keep(_read(path), kept, bits, group_size)
+    with locked(kept.parent / ".lock"):
+        if not kept.exists():
+            progress(f"quantizing {path.name} to {bits} bits, once")
+            _keep(_read(path), kept, bits, group_size)
     return _build(_read(kept), packed=True)
 
 
@@ -76,24 +83,22 @@ def _read(path: Path) -> Source:
     return read_directory(path) if path.is_dir() else gguf_base.read(path)
 
 
-def _build(source: Source, packed: bool, half: bool = False) -> Base:
+def _build(source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | None = None) -> Base:
     """Make the model and give it the tensors, packed as they are or dense."""
-    model, profile = _model(source), Profile.from_config(source.config)
+    profile = Profile.from_config(source.config)
+    model = _model(source)
     tensors = source.tensors
     if "lm_head" not in model:  # some files repeat the tied embedding
         tensors = {n: t for n, t in tensors.items() if not n.startswith("lm_head.")}
     if not packed:
         tensors = _dense(model, tensors)
-    dtype = _compute_dtype(tensors, half)
+    dtype = dtype or _compute_dtype(tensors, half)
     nn.quantize(model, class_predicate=lambda path, layer: _packing(layer, path, tensors) or False)
     _check(model, tensors)
     settled = {n: t if t.dtype == mx.uint32 else t.astype(dtype) for n, t in tensors.items()}
     model.load_weights(list(settled.items()))
     model.eval()
-    try:
-        mx.eval(model.parameters())
-    except RuntimeError as error:
-        raise FormatError(f"the base's weights are damaged: {error}") from error
+    _evaluate(list(settled.values()))
     context = source.config.get("max_position_embeddings") or source.config["n_positions"]
     ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
     if not ends:
@@ -111,10 +116,13 @@ def _build(source: Source, packed: bool, half: bool = False) -> Base:
 
 
 def _model(source: Source) -> nn.Module:
+    Profile.from_config(source.config)  # its sizes are sizes
     try:
         return source.module.Model(source.module.Args.from_config(source.config))
     except KeyError as error:
         raise FormatError(f"the base's config lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"the base's config is malformed: {error}") from error
 
 
 def _packing(layer: nn.Module, path: str, tensors: Mapping[str, mx.array]) -> dict[str, Any] | None:
@@ -122,12 +130,17 @@ def _packing(layer: nn.Module, path: str, tensors: Mapping[str, mx.array]) -> di
 
     The logical width comes from the model: (4 bits, 64) and (8 bits, 32) pack alike.
     """
-    scales = tensors.get(f"{path}.scales")
-    if scales is None or f"{path}.weight" not in tensors:
+    if f"{path}.scales" not in tensors:
         return None
+    parts = [tensors.get(f"{path}.{part}") for part in PARTS]
+    shapes = [part.shape for part in parts if part is not None]
+    if len(shapes) < len(PARTS) or 0 in shapes[0] + shapes[1]:
+        raise FormatError(f"{path} is packed, but its codes, scales or biases are missing")
     width = layer.weight.shape[-1]
-    bits = tensors[f"{path}.weight"].shape[-1] * 32 // width
-    return {"group_size": width // scales.shape[-1], "bits": bits}
+    bits, group_size = shapes[0][-1] * 32 // width, width // shapes[1][-1]
+    if bits not in (2, 3, 4, 5, 6, 8) or group_size not in GROUP_SIZES:
+        raise FormatError(f"{path} is packed in {bits} bits and groups of {group_size}")
+    return {"group_size": group_size, "bits": bits}
 
 
 def _dense(model: nn.Module, tensors: Tensors) -> Tensors:
@@ -182,11 +195,23 @@ def _keep(source: Source, path: Path, bits: int, group_size: int) -> None:
         parts = mx.quantize(tensors[name], group_size=group_size, bits=bits)
         tensors |= {f"{stem}.{part}": array for part, array in zip(PARTS, parts, strict=True)}
     config = source.config | {"quantization": {"group_size": group_size, "bits": bits}}
+    _evaluate(list(tensors.values()))
     with replacing(path) as folder:
         folder.mkdir()
-        mx.save_safetensors(str(folder / "model.safetensors"), tensors, {"format": "mlx"})
+        try:
+            mx.save_safetensors(str(folder / "model.safetensors"), tensors, {"format": "mlx"})
+        except RuntimeError as error:
+            raise HubError(f"cannot write {path}: {error}") from error
         source.tokenizer.save(folder / "tokenizer.json")
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _evaluate(arrays: list[mx.array]) -> None:
+    """Read what is still lazy; only now does a file that was cut short show it."""
+    try:
+        mx.eval(arrays)
+    except RuntimeError as error:
+        raise FormatError(f"the base's weights are damaged: {error}") from error
 
 
 def _kept_path(path: Path, bits: int, group_size: int) -> Path:

@@ -59,7 +59,7 @@ class Args:
             inner=config.get("n_inner") or 4 * config["n_embd"],
             vocab=config["vocab_size"],
             positions=config["n_positions"],
-            eps=config["layer_norm_epsilon"],
+            eps=float(config["layer_norm_epsilon"]),
             tied=config.get("tie_word_embeddings", True),
         )
 

@@ -60,8 +60,8 @@ class Args:
             head_dim=config.get("head_dim") or config["hidden_size"] // heads,
             inner=config["intermediate_size"],
             vocab=config["vocab_size"],
-            eps=config["rms_norm_eps"],
-            theta=rope.get("rope_theta") or config["rope_theta"],
+            eps=float(config["rms_norm_eps"]),
+            theta=float(rope.get("rope_theta") or config["rope_theta"]),
             tied=config.get("tie_word_embeddings", False),
         )
 
