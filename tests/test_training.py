@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from paw_mlx import CompileError, InputTooLong, Interpreter, OptionError, Options, formats
+from paw_mlx import AdapterMismatch, CompileError, InputTooLong, Interpreter, OptionError, Options, formats
 from paw_mlx.cases import Case
 from paw_mlx.compiler import training
 from paw_mlx.compiler.training import Recipe, Trainer, split, train
@@ -95,6 +95,17 @@ def test_a_second_training_on_one_base_begins_bare(tmp_path):
     first, second = (train(base, "Triage.", CASES, recipe) for _ in range(2))
     assert first.before == second.before
     assert first.program.digest() == second.program.digest()
+
+
+def test_training_goes_on_from_a_program(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    first = train(base, "Triage.", CASES, RECIPE)
+    more = Recipe(rank=4, alpha=16.0, steps=1, learning_rate=1e-9, shots=2)  # another scale
+    second = train(base, "Triage.", CASES, more, start_from=first.program.adapter)
+    assert second.before.accuracy == first.before.accuracy
+    assert second.after.loss == pytest.approx(first.after.loss, rel=1e-3)
+    with pytest.raises(AdapterMismatch, match=r"needs rank 2 .* this has \(4,\)"):
+        train(base, "x", CASES, Recipe(rank=2, alpha=4.0), start_from=first.program.adapter)
 
 
 def test_scores_are_those_of_what_is_stored(tmp_path):

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     help="The program to write.",
 )  # fmt: skip
 @click.option("--interpreter", default="smollm2-135m", metavar="REF", show_default=True)
+@click.option(
+    "--from", "start_from", metavar="PROGRAM", help="Go on from this program's adapter.",
+)  # fmt: skip
 @click.option("--rank", default=32, show_default=True, help="Of A and B.")
 @click.option("--alpha", default=16.0, show_default=True, help="The delta is alpha/rank · BA.")
 @click.option("--steps", default=120, show_default=True)
@@ -54,6 +57,7 @@ def command(
     examples: Path,
     output: Path,
     interpreter: str,
+    start_from: str | None,
     rank: int,
     alpha: float,
     steps: int,
@@ -75,10 +79,13 @@ def command(
     from ..interpreter.weights import load_base
 
     recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
+    begin = None
+    if start_from:
+        begin = formats.load(hub.resolve_program(start_from, offline=offline)).adapter
     path = hub.resolve_base(interpreter, offline=offline, progress=status)
     base = load_base(path, exact=True)
     status(f"training on {examples} for {base.profile.name}")
-    trained = train(base, spec, cases, recipe, _progress(steps), dtype=adapter)
+    trained = train(base, spec, cases, recipe, _progress(steps), start_from=begin, dtype=adapter)
     made_for = base.profile.repo if base.profile.repos else interpreter
     created = datetime.now(UTC).isoformat(timespec="seconds")
     meta = {**trained.program.meta, "created_at": created}

@@ -22,7 +22,7 @@ import numpy as np
 from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..cases import Case
-from ..errors import CompileError, OptionError
+from ..errors import AdapterMismatch, CompileError, OptionError
 from ..formats.gguf import recoded
 from ..interpreter import lora
 from ..interpreter.scoring import Batch, Score, make_batch, score, target_logits
@@ -111,6 +111,23 @@ class Trainer:
             parameters[str(site)] = [a, mx.zeros((rank, d_out))]
         return parameters
 
+    def parameters(self, adapter: Adapter) -> Parameters:
+        """An adapter as parameters; the recipe's scale, not its own, is in force afterwards."""
+        adapter.check(self.base.profile)
+        if adapter.ranks != (self.recipe.rank,) or set(adapter.sites) != set(self.sites):
+            raise AdapterMismatch(
+                f"an adapter to go on from needs rank {self.recipe.rank} on all "
+                f"{len(self.sites)} sites; this has {adapter.ranks} on {len(adapter.sites)}"
+            )
+        scale = self.recipe.alpha / self.recipe.rank
+        return {
+            str(site): [
+                mx.array(pair.A.dense()).T,
+                (pair.scale / scale) * mx.array(pair.B.dense()).T,
+            ]
+            for site, pair in adapter.sites.items()
+        }
+
     def adapter(self, parameters: Parameters, dtype: str) -> Adapter:
         """Parameters in the canonical orientation, stored as `dtype`."""
         sites = {}
@@ -127,13 +144,15 @@ def train(
     recipe: Recipe,
     report: Callable[[Step], None] = lambda step: None,
     *,
+    start_from: Adapter | None = None,
     dtype: str = "f32",
 ) -> Trained:
     """Train a program for `base`, its A and B stored as `dtype`; `report` hears of every step.
 
-    The scores afterwards are those of A and B as stored. The best of the checked states by
-    held-out loss is kept. Raises OptionError for too few cases, InputTooLong for one that does
-    not fit the window, CompileError if training diverges.
+    `start_from` is an adapter to go on from, of the recipe's rank, on every site: AdapterMismatch
+    otherwise. The scores afterwards are those of A and B as stored. The best of the checked
+    states by held-out loss is kept. Raises OptionError for too few cases, InputTooLong for one
+    that does not fit the window, CompileError if training diverges.
     """
     start = time.perf_counter()
     rows, held_out = split(cases, recipe)
@@ -149,7 +168,8 @@ def train(
     make_batch(base, template, cases)  # InputTooLong now, not after an hour
     trainer = Trainer(base, template, recipe)
     before = trainer.score(None, held_out)
-    best_step, parameters = _fit(trainer, rows, held_out, report)
+    parameters = trainer.parameters(start_from) if start_from else trainer.initial()
+    best_step, parameters = _fit(trainer, parameters, rows, held_out, report)
     adapter = trainer.adapter(parameters, dtype)
     lora.attach(trainer.sites, lora.pairs(adapter, base.dtype))
     after = score(base, template, held_out)
@@ -194,12 +214,13 @@ def shots(rows: Sequence[Case], num: int) -> list[Case]:
 
 def _fit(
     trainer: Trainer,
+    parameters: Parameters,
     rows: Sequence[Case],
     held_out: Sequence[Case],
     report: Callable[[Step], None],
 ) -> tuple[int, Parameters]:
     """Run the steps; the best checked state and its step."""
-    recipe, parameters = trainer.recipe, trainer.initial()
+    recipe = trainer.recipe
     optimizer = optim.Adam(learning_rate=_schedule(recipe), bias_correction=True)
     differentiate = mx.value_and_grad(trainer.loss)
     best = (math.inf, 0, parameters)
