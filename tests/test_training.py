@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import tiny
 
-from paw_mlx import AdapterMismatch, CompileError, InputTooLong, Interpreter, OptionError, Options, formats
+from paw_mlx import (
+    AdapterMismatch,
+    CompileError,
+    InputTooLong,
+    Interpreter,
+    OptionError,
+    Options,
+    formats,
+)
 from paw_mlx.cases import Case
 from paw_mlx.compiler import training
 from paw_mlx.compiler.training import Recipe, Trainer, split, train

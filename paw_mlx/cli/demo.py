@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..cases import Case, read_cases
+from ..cases import read_cases
 from ..errors import NotFound
 from . import Command, json_option
 from .common import say, table
 
 if TYPE_CHECKING:
-    from ..interpreter import Interpreter, Result
+    from ..interpreter import Interpreter
     from ..program import Program
 
 _WIDTH = 96
+_RAMBLE = 20  # tokens of what the bare base says; it would go on for hundreds
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ def _folders(root: Path) -> list[Path]:
 
 def _report(interpreter: Interpreter, program: Program, place: Path, num: int) -> Report:
     """Decode the first rows both ways; score all of them in batches."""
+    from .. import Options
+
     cases = read_cases(place / "test.jsonl")
     bare = replace(program, adapter=None)
     shown, results = [], []
     for case in cases[:num]:
-        base = _short(interpreter, bare, case)
-        result = _short(interpreter, program, case)
+        base = interpreter.run(bare, case.input, Options(max_tokens=_RAMBLE))
+        result = interpreter.run(program, case.input)
         results.append(result)
         shown.append(Shown(case.input, base.text, result.text, case.output))
     steps = sum(result.output_tokens - 1 for result in results)
@@ -107,14 +110,6 @@ def _report(interpreter: Interpreter, program: Program, place: Path, num: int) -
         tok_s=steps / max(sum(result.decode_s for result in results), 1e-9),
         shown=shown,
     )
-
-
-def _short(interpreter: Interpreter, program: Program, case: Case) -> Result:
-    """Run with room for the right output and some more: the bare base would ramble on."""
-    from .. import Options
-
-    room = 16 + 2 * len(interpreter.base.tokenizer.encode(case.output))
-    return interpreter.run(program, case.input, Options(max_tokens=room))
 
 
 def _show(report: Report, program: Program) -> None:

@@ -25,7 +25,7 @@ from ..cases import Case
 from ..errors import AdapterMismatch, CompileError, OptionError
 from ..formats.gguf import recoded
 from ..interpreter import lora
-from ..interpreter.scoring import Batch, Score, make_batch, score, target_logits
+from ..interpreter.scoring import Batch, Score, make_batch, prefix_kv, score, target_logits
 from ..interpreter.weights import Base
 from ..program import Program, Template
 
@@ -86,7 +86,7 @@ class Trainer:
     def loss(self, parameters: Parameters, batch: Batch) -> mx.array:
         """Mean cross entropy over output tokens, in nats."""
         lora.attach(self.sites, self.pairs(parameters))
-        logits = target_logits(self.base, self.template, batch)
+        logits = target_logits(self.base, prefix_kv(self.base, self.template), batch)
         return nn.losses.cross_entropy(logits, batch.targets, reduction="mean")
 
     def score(self, parameters: Parameters | None, cases: Sequence[Case]) -> Score:

@@ -65,12 +65,17 @@ def make_batch(base: Base, template: Template, cases: Sequence[Case]) -> Batch:
     return Batch(mx.array(tokens), *(mx.array(column) for column in zip(*places, strict=True)))
 
 
-def target_logits(base: Base, template: Template, batch: Batch) -> mx.array:
-    """Scores (N, V), in float32, at every target's place, with the adapter attached now."""
+def prefix_kv(base: Base, template: Template) -> KV:
+    """The template's prefix, with the adapter attached now; nothing is evaluated yet."""
     kv = KV(base.model.num_layers)
     prefix = base.tokenizer.encode(template.prefix, control=True)
     if prefix:
         base.model.hidden(mx.array([prefix]), kv)
+    return kv
+
+
+def target_logits(base: Base, kv: KV, batch: Batch) -> mx.array:
+    """Scores (N, V), in float32, at every target's place, after the prefix in `kv`."""
     hidden = base.model.hidden(batch.tokens, kv.repeated(batch.tokens.shape[0]))
     return base.model.logits(hidden[batch.rows, batch.positions]).astype(mx.float32)
 
@@ -78,10 +83,12 @@ def target_logits(base: Base, template: Template, batch: Batch) -> mx.array:
 def score(base: Base, template: Template, cases: Sequence[Case]) -> Score:
     """Loss and exact matches over cases, with the adapter attached now."""
     loss, tokens, exact = 0.0, 0, 0
+    kv = prefix_kv(base, template)
+    mx.eval(kv.arrays)
     ordered = sorted(cases, key=lambda case: len(case.input) + len(case.output))
     for start in range(0, len(ordered), _BATCH):
         batch = make_batch(base, template, ordered[start : start + _BATCH])
-        logits = target_logits(base, template, batch)
+        logits = target_logits(base, kv, batch)
         losses = nn.losses.cross_entropy(logits, batch.targets)
         wrong = np.array(batch.rows)[np.array(mx.argmax(logits, axis=-1) != batch.targets)]
         loss, tokens = loss + float(losses.sum()), tokens + losses.size
