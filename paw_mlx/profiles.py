@@ -130,7 +130,7 @@ class Profile:
         sizes = _gpt2_sizes if family.name == "gpt2" else _llama_sizes
         try:
             sized = sizes(config)
-            _size(config, "vocab_size")
+            _size(config, "vocab_size", 1)  # the model wants it, an adapter does not
         except KeyError as error:
             raise FormatError(f"the base's config lacks {error}") from error
         layers, heads, kv_heads = (
