@@ -94,7 +94,7 @@ def command(
     before, after = trained.before, trained.after
     if as_json:
         record = {"before": asdict(before), "after": asdict(after), "seconds": trained.seconds}
-        record |= {"program_id": formats.load(output).id, "path": str(output)}
+        record |= {"program_id": program.id, "path": str(output)}
         click.echo(json.dumps(record | {"best_step": trained.best_step}))
         return
     click.echo(

@@ -85,8 +85,7 @@ def _read(path: Path) -> Source:
 
 def _build(source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | None = None) -> Base:
     """Make the model and give it the tensors, packed as they are or dense."""
-    profile = Profile.from_config(source.config)
-    model = _model(source)
+    model, profile = _model(source)
     tensors = source.tensors
     if "lm_head" not in model:  # some files repeat the tied embedding
         tensors = {n: t for n, t in tensors.items() if not n.startswith("lm_head.")}
@@ -115,10 +114,11 @@ def _build(source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | N
     )
 
 
-def _model(source: Source) -> nn.Module:
-    Profile.from_config(source.config)  # its sizes are sizes
+def _model(source: Source) -> tuple[nn.Module, Profile]:
+    """The model, weightless, and its profile; made first, for it checks the config's sizes."""
+    profile = Profile.from_config(source.config)
     try:
-        return source.module.Model(source.module.Args.from_config(source.config))
+        return source.module.Model(source.module.Args.from_config(source.config)), profile
     except KeyError as error:
         raise FormatError(f"the base's config lacks {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
@@ -182,7 +182,7 @@ def _check(model: nn.Module, tensors: Tensors) -> None:
 
 def _keep(source: Source, path: Path, bits: int, group_size: int) -> None:
     """Quantize to `bits` and write a directory that loads like any other base."""
-    model = _model(source)
+    model, _ = _model(source)
     tensors = _dense(model, source.tensors)
     for stem, layer in model.named_modules():
         name = f"{stem}.weight"
