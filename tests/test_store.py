@@ -70,6 +70,102 @@ def test_a_program_folder_is_stored_as_a_file(program: Path, tmp_path: Path) -> 
     assert files() == ["me/triage/v1.paw"]
 
 
+def test_rolling_back_keeps_every_version_and_the_next_one_is_current(
+    program: Path, other: Path
+) -> None:
+    for path in (program, other, program):
+        store.add(path, "triage")
+    assert [store.current("triage"), store.rollback("triage"), store.rollback("triage")] == [
+        3,
+        2,
+        1,
+    ]
+    assert store.find("triage") == store.find("triage@v1")
+    assert [(e.version, e.current) for e in store.entries()] == [
+        (3, False),
+        (2, False),
+        (1, True),
+    ]
+    assert store.rollback("triage", to=2) == 2
+    assert store.find("triage").read_bytes() == other.read_bytes()
+    assert store.find("triage@v3").read_bytes() == program.read_bytes()
+    assert store.add(other, "triage") == 4
+    assert store.find("triage") == store.find("triage@v4")
+    assert files() == [f"triage/v{n}.paw" for n in (1, 2, 3, 4)]
+
+
+def test_adding_what_the_newest_holds_makes_it_current_again(program: Path, other: Path) -> None:
+    for path in (program, other):
+        store.add(path, "triage")
+    store.rollback("triage")
+    assert store.add(other, "triage") == 2
+    assert store.current("triage") == 2
+
+
+def test_a_version_added_by_its_number_leaves_the_current_one(program: Path, other: Path) -> None:
+    """`run me/triage@v7` may fetch it from a service, and undoes no rollback."""
+    for path in (program, other):
+        store.add(path, "triage")
+    store.rollback("triage")
+    assert store.add(other, "triage", version=7) == 7
+    assert store.current("triage") == 1
+
+
+def test_removing_the_current_version_falls_back_to_the_newest(program: Path, other: Path) -> None:
+    for path in (program, other, program):
+        store.add(path, "triage")
+    store.rollback("triage", to=2)
+    store.remove("triage@v2")
+    assert store.current("triage") == 3
+    assert store.add(other, "triage", version=2) == 2
+    assert store.current("triage") == 3
+    store.rollback("triage")
+    store.remove("triage")
+    assert files() == []
+    assert not (settings.data_dir() / "programs" / "triage").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"v9\n", b"v1", b"v0\n", b"v2\nv1\n", b"\xff" * 5000])
+def test_a_damaged_mark_of_the_current_version_hides_nothing(
+    program: Path, other: Path, damage: bytes
+) -> None:
+    for path in (program, other):
+        store.add(path, "triage")
+    store.rollback("triage")
+    (mark,) = (path for path in files() if "paw" not in path)
+    (settings.data_dir() / "programs" / mark).write_bytes(damage)
+    assert store.current("triage") == 2
+    assert len(store.entries()) == 2
+    assert store.rollback("triage") == 1
+    assert store.current("triage") == 1
+    store.remove("triage")
+    assert files() == []
+
+
+def test_where_there_is_nothing_to_step_back_to_the_versions_are_named(
+    program: Path, other: Path
+) -> None:
+    with pytest.raises(NotFound, match="no program 'triage'"):
+        store.rollback("triage")
+    assert not (settings.data_dir() / "programs").exists()
+    for path in (program, other):
+        store.add(path, "triage")
+    store.rollback("triage")
+    with pytest.raises(NotFound, match="no version before v1 here: there is v2, v1"):
+        store.rollback("triage")
+    with pytest.raises(NotFound, match="no version v5 here: there is v2, v1"):
+        store.rollback("triage", to=5)
+    assert store.current("triage") == 1
+
+
+def test_two_processes_rolling_back_take_one_step_each(program: Path, other: Path) -> None:
+    for path in (program, other, program):
+        store.add(path, "triage")
+    running = [start("print(store.rollback('triage'))") for _ in range(2)]
+    assert sorted(process.communicate()[0] for process in running) == [b"1\n", b"2\n"]
+    assert store.current("triage") == 1
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
 def test_a_damaged_program_is_refused_and_the_store_unchanged(
     program: Path, other: Path, keep: float
@@ -221,8 +317,50 @@ def test_pull_ls_and_rm_tell_one_story(program: Path) -> None:
     assert (code, out) == (0, "")
     assert "paw-mlx pull" in err
     code, out, err = run(["ls", "--json"])
-    assert json.loads(out) == {"programs": [], "bases": []}
+    assert json.loads(out) == {"programs": [], "bases": [], "compilers": []}
     assert err == ""
+
+
+def test_rollback_and_ls_tell_which_version_is_current(program: Path, other: Path) -> None:
+    for path, name in [(program, "triage"), (other, "triage"), (other, "me/once")]:
+        assert run(["pull", str(path), "--as", name])[0] == 0
+    assert run(["rollback", "triage"])[1] == "triage is now v1 (v2 is kept: triage@v2)\n"
+    assert [line[:16] for line in run(["ls"])[1].splitlines()] == [
+        "PROGRAM  VERSION",
+        "me/once       v1",
+        "triage        v2",
+        "triage      * v1",
+    ]
+    programs = json.loads(run(["ls", "--json"])[1])["programs"]
+    assert [entry["current"] for entry in programs] == [True, False, True]
+    assert run(["rollback", "triage"])[::2] == (
+        1,
+        "error: triage has no version before v1 here: there is v2, v1\n",
+    )
+    assert run(["rollback", "triage", "--to", "1"])[1] == "triage is v1 already\n"
+    out = run(["rollback", "triage", "--to", "v2", "--json"])[1]
+    assert json.loads(out) == {"program": "triage", "version": 2, "previous": 1}
+    assert store.current("triage") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["triage", "--to", "two"], 2, "'two'"),
+        (["triage", "--to", "0"], 2, "'0'"),
+        (["triage@v1"], 1, "hint: paw-mlx rollback triage --to v1"),
+        (["../triage"], 1, "cannot name a program"),
+    ],
+)
+def test_a_wrong_rollback_changes_nothing(
+    program: Path, other: Path, words: list[str], code: int, message: str
+) -> None:
+    for path in (program, other):
+        store.add(path, "triage")
+    result = run(["rollback", *words])
+    assert result[:2] == (code, "")
+    assert message in result[2]
+    assert store.current("triage") == 2
 
 
 def test_pulling_a_program_without_a_name_says_how(program: Path) -> None:

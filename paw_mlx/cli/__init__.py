@@ -9,23 +9,33 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from ..errors import PawError
+from .common import status
 
 # command -> its module here; imported only when the command is called or listed.
 COMMANDS = {
     "run": "Run a program on one input.",
     "test": "Run a program on cases and report its accuracy.",
     "inspect": "Show what a program or adapter holds, without loading a model.",
+    "compile": "Compile an English spec to a program.",
     "train": "Make a program from input/output examples.",
     "demo": "Watch example programs run on held-out inputs.",
     "pull": "Fetch a base or a program to this machine.",
-    "ls": "List the bases and programs on this machine.",
-    "rm": "Remove bases or programs from this machine.",
+    "ls": "List what is on this machine.",
+    "rm": "Remove some of it.",
+    "rollback": "Make an earlier version of a program the current one.",
+    "convert-compiler": "Convert a published compiler for MLX.",
 }
+
+
+def error_record(error: PawError) -> dict[str, Any]:
+    """An error as JSON has it."""
+    return {"error": {"code": type(error).__name__, "message": str(error), "hints": error.hints}}
 
 
 class Failure(click.ClickException):
@@ -39,8 +49,7 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         if self.as_json:
-            record = {"code": type(self.error).__name__, "message": str(self.error)}
-            click.echo(json.dumps({"error": record | {"hints": self.error.hints}}))
+            click.echo(json.dumps(error_record(self.error)))
             return
         click.echo(f"{click.style('error:', fg='red', bold=True)} {self.error}", err=True)
         for hint in self.error.hints:
@@ -48,13 +57,22 @@ class Failure(click.ClickException):
 
 
 class Command(click.Command):
-    """A command whose PawErrors become `error:` and `hint:` lines, or JSON with --json."""
+    """A command whose PawErrors become `error:` and `hint:` lines, or JSON with --json.
+
+    Warnings, ours and others', become `warning:` lines.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except PawError as error:
             raise Failure(error, bool(ctx.params.get("as_json"))) from error
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    status(f"{click.style('warning:', fg='yellow', bold=True)} {message}")
 
 
 class LazyGroup(click.Group):
@@ -66,7 +84,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f".{cmd_name}", __name__).command
+        return importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

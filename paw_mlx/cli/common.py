@@ -13,9 +13,12 @@ from ..errors import NotFound, OptionError
 
 
 def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which base to run on, and how: --interpreter, --bits, --group-size, --offline."""
+    """Which base to run on, and how: --interpreter, --bits, --group-size, --strict, --offline."""
     for option in (
         click.option("--offline", is_flag=True, help="Never touch the network."),
+        click.option(
+            "--strict", is_flag=True, help="Fail on a base other than PROGRAM was compiled for."
+        ),
         click.option(
             "--group-size",
             type=click.Choice(["32", "64", "128"]),
@@ -46,13 +49,14 @@ def decode_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_base(
-    interpreter: str | None, bits: str | None, group_size: str, offline: bool
+    interpreter: str | None, bits: str | None, group_size: str, strict: bool, offline: bool
 ) -> dict[str, Any]:
     """The base options as keywords of `paw_mlx.function`."""
     return {
         "interpreter": interpreter,
         "bits": int(bits) if bits else None,
         "group_size": int(group_size),
+        "strict": strict,
         "offline": offline,
         "progress": status,
     }

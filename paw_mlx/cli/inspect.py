@@ -12,25 +12,63 @@ from pathlib import Path
 
 import click
 
+from .. import store
+from ..errors import PawError
 from ..formats import Summary, summarize
+from ..formats.fingerprint import fingerprint, recorded
+from ..profiles import base_name
 from . import Command, json_option
 
 
 @click.command(cls=Command)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("what", metavar="PATH")
 @json_option
-def command(path: Path, as_json: bool) -> None:
-    """Show what the program or adapter at PATH holds, without loading a model."""
-    summary = summarize(path)
-    click.echo(json.dumps(asdict(summary)) if as_json else _sheet(summary))
+def command(what: str, as_json: bool) -> None:
+    """Show what the program or adapter at PATH holds, without loading a model.
+
+    PATH may also be a program's name in the store.
+    """
+    summary = summarize(_path(what))
+    matches, base = _base(summary)
+    if as_json:
+        click.echo(json.dumps(asdict(summary) | {"base_matches": matches}))
+    else:
+        click.echo(_sheet(summary, base))
 
 
-def _sheet(s: Summary) -> str:
+def _path(what: str) -> Path:
+    if store.is_reference(what) and not Path(what).exists():
+        return store.find(what)
+    return Path(what)
+
+
+def _base(s: Summary) -> tuple[bool | None, str | None]:
+    """Whether the base that `run` would take is the one recorded; None if nobody can tell."""
+    made_for = recorded(s.meta or {}, "interpreter")
+    if made_for is None or s.interpreter is None:
+        return None, None
+    from .. import hub  # takes a while, and few programs record a fingerprint
+
+    name = base_name(s.interpreter)
+    try:
+        path = hub.resolve_base(name, offline=True)
+    except PawError:
+        return None, "not on this machine"
+    try:
+        if fingerprint(path) == made_for:
+            return True, "the one on this machine matches"
+    except PawError as error:
+        return None, f"the one on this machine cannot be read: {error}"
+    return False, f"differs from the one on this machine ({name})"
+
+
+def _sheet(s: Summary, base: str | None) -> str:
     layers = f"{len(s.layers)} layers" if len(s.layers) > 1 else f"layer {s.layers[0]}"
     rows = {
         "layout": s.layout,
         "program": s.program_id,
         "interpreter": s.interpreter,
+        "base": base,
         "sites": f"{s.num_sites} ({layers} x {len(s.modules)} modules: {', '.join(s.modules)})",
         "rank": _numbers(s.ranks),
         "alpha": f"{_numbers(s.alphas)} (scale {_numbers(s.scales)})",
@@ -40,6 +78,8 @@ def _sheet(s: Summary) -> str:
     }
     for key in ("compiler_snapshot", "compiler_kind", "created_at"):
         rows[key.replace("_", " ")] = (s.meta or {}).get(key)
+    for model in ("compiler", "interpreter"):
+        rows[f"{model} fingerprint"] = (recorded(s.meta or {}, model) or "")[:12] or None
     shown = {key: value for key, value in rows.items() if value is not None}
     width = max(map(len, shown))
     lines = [f"{key:<{width}}  {printable(str(value))}" for key, value in shown.items()]

@@ -1,8 +1,9 @@
-"""`paw-mlx ls`: the programs and bases on this machine, with their sizes."""
+"""`paw-mlx ls`: the programs, bases and compilers on this machine, with their sizes."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 
@@ -16,20 +17,29 @@ from .common import say, table
 @click.command(cls=Command)
 @json_option
 def command(as_json: bool) -> None:
-    """List the programs and bases on this machine."""
-    programs, bases = store.entries(), hub.installed_bases()
+    """List the programs, bases and compilers on this machine.
+
+    Of a program's versions, * marks the one that its bare name means.
+    """
+    programs, models = store.entries(), hub.installed()
+    kinds = {f"{kind}s": [m for m in models if m.kind == kind] for kind in ("base", "compiler")}
     if as_json:
-        record = {"programs": [asdict(p) for p in programs], "bases": [asdict(b) for b in bases]}
+        record = {key: [asdict(one) for one in found] for key, found in kinds.items()}
+        record["programs"] = [asdict(program) for program in programs]
         click.echo(json.dumps(record, default=str))
         return
     tables = []
     if programs:
         rows = [["PROGRAM", "VERSION", "SIZE", "MODIFIED"]]
-        rows += [[p.name, f"v{p.version}", megabytes(p.bytes), _date(p.modified)] for p in programs]
+        several = Counter(p.name for p in programs)
+        for p in programs:
+            mark = "* " if p.current and several[p.name] > 1 else ""
+            rows.append([p.name, f"{mark}v{p.version}", megabytes(p.bytes), _date(p.modified)])
         tables.append(table(rows))
-    if bases:
-        rows = [["BASE", "SIZE", "KEPT BY"]]
-        tables.append(table(rows + [[b.name, megabytes(b.bytes), b.source] for b in bases]))
+    for key, found in kinds.items():
+        if found:
+            rows = [[key.removesuffix("s").upper(), "SIZE", "KEPT BY"]]
+            tables.append(table(rows + [[m.name, megabytes(m.bytes), m.source] for m in found]))
     if tables:
         click.echo("\n\n".join(tables))
     else:

@@ -1,4 +1,4 @@
-"""`paw-mlx rm`: remove programs and bases; asks on a terminal, wants --yes elsewhere."""
+"""`paw-mlx rm`: remove what is installed; asks on a terminal, wants --yes elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .ls import megabytes
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Remove programs (`name`, or one version: `name@v2`) and bases, as `ls` names them."""
-    bases = {name: _is_base(name) for name in dict.fromkeys(names)}
+    """Remove programs (`name`, or one version: `name@v2`), bases and compilers, as `ls` names
+    them."""
+    programs = {name: _is_program(name) for name in dict.fromkeys(names)}
     if not yes:
-        _ask(list(bases))
-    freed = {n: hub.remove_base(n) if base else store.remove(n) for n, base in bases.items()}
+        _ask(list(programs))
+    freed = {n: store.remove(n) if stored else hub.remove(n) for n, stored in programs.items()}
     if as_json:
         click.echo(json.dumps({"removed": [{"name": n, "bytes": b} for n, b in freed.items()]}))
         return
@@ -30,18 +31,18 @@ def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         click.echo(f"removed {name}, {megabytes(size)} freed")
 
 
-def _is_base(name: str) -> bool:
-    """Whether a name is a base's; NotFound, before anything is removed, if it is nothing's."""
+def _is_program(name: str) -> bool:
+    """Whether a name is a program's; NotFound, before anything is removed, if it is nothing's."""
     if store.is_reference(name):
         try:
             store.find(name)
-            return False
+            return True
         except NotFound:
             pass
-    if any(base.name == name for base in hub.installed_bases()):
-        return True
+    if any(one.name == name for one in hub.installed()):
+        return False
     raise NotFound(
-        f"neither a program nor a base is called {name!r} here",
+        f"no program, base or compiler is called {name!r} here",
         hint="`paw-mlx ls` lists what there is.",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..cases import read_cases
-from ..errors import FormatError, NotFound, OptionError
 from . import Command, json_option
 from .common import status
+from .specs import check_writable, read_text
 
 if TYPE_CHECKING:
     from ..compiler.training import Step
@@ -72,8 +71,8 @@ def command(
 
     A tenth of the examples is held out; the state that does best on them is kept.
     """
-    spec, cases = _read_spec(spec_file), read_cases(examples)
-    _check_writable(output, adapter, rank)
+    spec, cases = read_text(spec_file), read_cases(examples)
+    check_writable(output, adapter, rank)
     from .. import formats, hub
     from ..compiler.training import Recipe, train
     from ..interpreter.weights import load_base
@@ -116,26 +115,3 @@ def _progress(steps: int) -> Callable[[Step], None]:
         click.echo(line, nl=False, err=True)
 
     return report if sys.stderr.isatty() else lambda step: None
-
-
-def _check_writable(output: Path, dtype: str, rank: int) -> None:
-    """Find out before the training, not after it."""
-    if dtype == "q4_0" and rank % 32:
-        raise OptionError(
-            f"q4_0 stores blocks of 32 along the rank, and {rank} is no multiple of 32",
-            hint="Choose rank 32 or 64, or --adapter f16.",
-        )
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise OptionError(f"cannot write {output}: its folder is missing or read-only")
-
-
-def _read_spec(path: Path) -> str:
-    try:
-        spec = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise NotFound(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text") from error
-    if not spec:
-        raise FormatError(f"{path} is empty")
-    return spec

@@ -187,7 +187,11 @@ def train(
         interpreter=base.profile.repo,
         spec=spec.strip(),
         pseudo_program=pseudo,
-        meta={"compiler_kind": "finetune_lora", "training": record},
+        meta={
+            "compiler_kind": "finetune_lora",
+            "interpreter_fingerprint": base.fingerprint,
+            "training": record,
+        },
     )
     return Trained(program, before, after, best_step, time.perf_counter() - start)
 

@@ -7,18 +7,22 @@ becomes numpy's business: it is two bytes of a float32, rounded to nearest even.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 
 from ..adapter import Matrix, row_bytes
 from ..errors import FormatError, OptionError
-from .untrusted import read_bytes, shown
+from .untrusted import json_object, read_bytes, shown
 
 MAX_FILE_BYTES = 1 << 30
+_MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
+_ITEM_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
+_ITEM_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 FLOATS = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 
 
@@ -38,6 +42,57 @@ def read_safetensors(source: Path | bytes, name: str) -> dict[str, Raw]:
     except (safetensors.SafetensorError, ValueError) as error:
         raise FormatError(f"{name} is not valid safetensors: {shown(str(error))}") from error
     return {key: Raw(e["dtype"], tuple(e["shape"]), e["data"]) for key, e in entries}
+
+
+class Slot(NamedTuple):
+    """Where a safetensors file keeps a tensor: `start` counts from the file's begin."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    num_bytes: int
+
+    @property
+    def row_bytes(self) -> int:
+        return self.num_bytes // max(self.shape[0], 1) if self.shape else self.num_bytes
+
+
+def safetensors_index(path: Path) -> dict[str, Slot]:
+    """Where the tensors of a file of any size lie; only its header is read.
+
+    FormatError if the header is malformed or a tensor leaves the file.
+    """
+    try:
+        if not path.is_file():
+            raise FormatError(f"{path} is not a regular file")
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+                raise FormatError(f"{path} is not safetensors: its header has {length} bytes")
+            header = json_object(file.read(length), f"the header of {path.name}")
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    header.pop("__metadata__", None)
+    return {name: _slot(path, name, entry, 8 + length, size) for name, entry in header.items()}
+
+
+def _slot(path: Path, name: str, entry: Any, begin: int, size: int) -> Slot:
+    """One entry of a header, checked against the size of the file."""
+    try:
+        dtype, shape = entry["dtype"], tuple(entry["shape"])
+        start, end = entry["data_offsets"]
+        fits = all(type(n) is int and n >= 0 for n in (*shape, start, end))
+        fits = fits and end - start == math.prod(shape) * _ITEM_BYTES[dtype]
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits or begin + end > size:
+        raise FormatError(
+            f"{path}: the tensor {shown(name)} is {shown(entry, 120)}, and the file has "
+            f"{size} bytes, {begin} of them before the data"
+        )
+    return Slot(dtype, shape, begin + start, end - start)
 
 
 def matrix(name: str, raw: Raw) -> Matrix:

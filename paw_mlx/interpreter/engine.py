@@ -26,6 +26,7 @@ from ..program import Program
 from ..wheels import Progress, quiet
 from . import lora
 from .decode import Options, decode, prefill
+from .drift import check_drift
 from .function import Function, Piece, Result
 from .kv import KV
 from .scoring import Score, score
@@ -96,13 +97,17 @@ class Interpreter:
         """The base's profile."""
         return self.base.profile
 
-    def function(self, program: Program) -> Function:
-        """Bind a program; AdapterMismatch if it was made for another base."""
-        self.check(program)
+    def function(self, program: Program, *, strict: bool = False) -> Function:
+        """Bind a program, checked as `check` does."""
+        self.check(program, strict=strict)
         return Function(self, program)
 
-    def check(self, program: Program) -> None:
-        """Raise AdapterMismatch unless the program fits this base."""
+    def check(self, program: Program, *, strict: bool = False) -> None:
+        """Raise AdapterMismatch unless the program fits this base.
+
+        One that fits, but was compiled for other weights, gets a DriftWarning, once in a
+        process; AdapterMismatch too if `strict`.
+        """
         made_for = find_profile(program.interpreter)
         if made_for is not None and not made_for.fits(self.profile):
             raise AdapterMismatch(
@@ -111,6 +116,7 @@ class Interpreter:
             )
         if program.adapter is not None:
             program.adapter.check(self.profile)
+        check_drift(program, self.base, strict=strict)
 
     def run(self, program: Program, text: str, options: Options | None = None) -> Result:
         """The output of a program for one input, stripped, with counts and seconds."""

@@ -7,7 +7,7 @@ from os import PathLike
 from weakref import WeakValueDictionary
 
 from .. import formats, hub
-from ..profiles import find_profile
+from ..profiles import base_name
 from ..program import Program
 from ..wheels import Progress, quiet
 from .engine import Interpreter
@@ -23,6 +23,7 @@ def function(
     interpreter: str | Interpreter | None = None,
     bits: int | None = None,
     group_size: int = 64,
+    strict: bool = False,
     offline: bool = False,
     progress: Progress = quiet,
 ) -> Function:
@@ -31,6 +32,8 @@ def function(
     `program` is a path, a name in the store, a hub reference, or a `Program`. The base is
     the one it was made for unless `interpreter` names another (or is one, already loaded);
     functions on the same base and bits share it, and it leaves memory with the last of them.
+    A base with other weights than the program was compiled for gets a DriftWarning, and if
+    `strict` AdapterMismatch.
     `progress` hears a line before a long step, such as a download.
     Raises NotFound, FormatError, AdapterMismatch, HubError, OfflineError or OptionError.
     """
@@ -38,15 +41,10 @@ def function(
         path = hub.resolve_program(str(program), offline=offline, progress=progress)
         program = formats.load(path)
     if not isinstance(interpreter, Interpreter):
-        reference = interpreter or base_reference(program)
+        reference = interpreter or base_name(program.interpreter)
         interpreter = _shared(reference, bits, group_size, offline, progress)
-    return interpreter.function(program)
-
-
-def base_reference(program: Program) -> str:
-    """What to load for a program: its base's short name if known, else what it recorded."""
-    profile = find_profile(program.interpreter)
-    return profile.name if profile else program.interpreter
+    interpreter.check(program, strict=strict)  # here, so that a warning points at our caller
+    return Function(interpreter, program)
 
 
 def _shared(

@@ -36,6 +36,11 @@ class Source:
         return model_module(self.config)
 
     @property
+    def context(self) -> int:
+        """How many positions its config gives it."""
+        return self.config.get("max_position_embeddings") or self.config["n_positions"]
+
+    @property
     def eos_ids(self) -> list[int]:
         """The ids its config says end an output."""
         return _eos_ids(self.config)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mlx.utils import tree_flatten
 from .. import settings
 from ..errors import FormatError, HubError, OptionError, listed
 from ..files import replacing
+from ..formats.fingerprint import fingerprint
 from ..profiles import Profile
 from ..store import locked
 from ..wheels import Progress, quiet
@@ -37,8 +39,10 @@ class Base:
     """A base ready to run.
 
     `window` counts tokens; `eos` are the ids that end an output, `end` the one to train on.
+    `path` is where it was read from, also where a quantized copy of it runs.
     """
 
+    path: Path
     model: Decoder
     tokenizer: Tokenizer
     profile: Profile
@@ -47,6 +51,11 @@ class Base:
     end: int
     dtype: mx.Dtype
     nbytes: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which weights these are; read when first asked for, since a GGUF takes 40 ms."""
+        return fingerprint(self.path)
 
 
 def load_base(
@@ -68,28 +77,60 @@ def load_base(
     if group_size not in GROUP_SIZES:
         raise OptionError(f"group_size must be one of 32, 64 or 128, not {group_size}")
     if exact:
-        return _build(_read(path), packed=False, dtype=mx.float32)
+        return _build(path, read_source(path), packed=False, dtype=mx.float32)
     if bits not in PACKED_BITS:
-        return _build(_read(path), packed=bits is None and _on_gpu(), half=bits == 16)
+        return _build(path, read_source(path), packed=bits is None and _on_gpu(), half=bits == 16)
     kept = _kept_path(path, bits, group_size)
     with locked(kept.parent / ".lock"):
         if not kept.exists():
             progress(f"quantizing {path.name} to {bits} bits, once")
-            _keep(_read(path), kept, bits, group_size)
-    return _build(_read(kept), packed=True)
+            _keep(read_source(path), kept, bits, group_size)
+    return _build(path, read_source(kept), packed=True)
 
 
-def _read(path: Path) -> Source:
+def read_source(path: Path) -> Source:
+    """A base as its directory or GGUF file holds it, its tensors still unread."""
     return read_directory(path) if path.is_dir() else gguf_base.read(path)
 
 
-def _build(source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | None = None) -> Base:
+def _build(
+    path: Path, source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | None = None
+) -> Base:
     """Make the model and give it the tensors, packed as they are or dense."""
     model, profile = _model(source)
     tensors = source.tensors
     if "lm_head" not in model:  # some files repeat the tied embedding
         tensors = {n: t for n, t in tensors.items() if not n.startswith("lm_head.")}
-    if not packed:
+    dtype, nbytes = fill(model, tensors, packed=packed, half=half, dtype=dtype)
+    ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
+    if not ends:
+        raise FormatError("the base names no token that ends an output")
+    return Base(
+        path=path.absolute(),
+        model=model,
+        tokenizer=source.tokenizer,
+        profile=profile,
+        window=min(profile.window, source.context),
+        eos=frozenset(ends),
+        end=ends[0],
+        dtype=dtype,
+        nbytes=nbytes,
+    )
+
+
+def fill(
+    model: nn.Module,
+    tensors: Tensors,
+    *,
+    packed: bool | None = None,
+    half: bool = False,
+    dtype: mx.Dtype | None = None,
+) -> tuple[mx.Dtype, int]:
+    """Give a model its tensors, evaluated: packed as they are, or dense. (dtype, bytes).
+
+    `packed` None means packed on a GPU. FormatError for tensors that do not fit the model.
+    """
+    if not (_on_gpu() if packed is None else packed):
         tensors = _dense(model, tensors)
     dtype = dtype or _compute_dtype(tensors, half)
     nn.quantize(model, class_predicate=lambda path, layer: _packing(layer, path, tensors) or False)
@@ -98,20 +139,7 @@ def _build(source: Source, packed: bool, half: bool = False, dtype: mx.Dtype | N
     model.load_weights(list(settled.items()))
     model.eval()
     _evaluate(list(settled.values()))
-    context = source.config.get("max_position_embeddings") or source.config["n_positions"]
-    ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
-    if not ends:
-        raise FormatError("the base names no token that ends an output")
-    return Base(
-        model=model,
-        tokenizer=source.tokenizer,
-        profile=profile,
-        window=min(profile.window, context),
-        eos=frozenset(ends),
-        end=ends[0],
-        dtype=dtype,
-        nbytes=sum(tensor.nbytes for tensor in settled.values()),
-    )
+    return dtype, sum(tensor.nbytes for tensor in settled.values())
 
 
 def _model(source: Source) -> tuple[nn.Module, Profile]:

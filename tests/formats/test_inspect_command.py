@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hub_server import make_program
 
 from paw_mlx import formats
 from paw_mlx.cli import cli
-from paw_mlx.profiles import Profile
+from paw_mlx.formats.fingerprint import fingerprint
+from paw_mlx.profiles import PROFILES, Profile
 from paw_mlx.program import Program
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -57,6 +60,64 @@ def test_json_holds_everything() -> None:
     assert found["meta"]["compiler_snapshot"] == "golden"
     assert found["file_bytes"] == (GOLDEN / "program.paw").stat().st_size
     assert found["program_id"] == "0123456789abcdef"
+
+
+def compiled_for(program: Program, interpreter: object, found: str) -> Program:
+    """A program that records its base, that base's fingerprint, and its compiler's."""
+    prints = {"interpreter_fingerprint": found, "compiler_fingerprint": "c0ffee" * 10}
+    return replace(program, interpreter=str(interpreter), meta={**program.meta, **prints})
+
+
+def row(sheet: str, label: str) -> str:
+    """What the sheet says at a label, or nothing."""
+    rows = (line for line in sheet.split("\n") if line.startswith(f"{label}  "))
+    return next((line[len(label) :].strip() for line in rows), "")
+
+
+def test_the_sheet_says_whether_the_base_here_is_the_one_it_was_made_for(
+    program: Program, llama: Profile, tmp_path: Path
+) -> None:
+    base, path = tmp_path / "base", tmp_path / "x.paw"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes((GOLDEN / "mlx/adapters.safetensors").read_bytes())
+    formats.save(compiled_for(program, base, fingerprint(base)), path, profile=llama)
+    assert row(inspect(path), "base") == "the one on this machine matches"
+    assert row(inspect(path), "interpreter fingerprint") == fingerprint(base)[:12]
+    assert row(inspect(path), "compiler fingerprint") == "c0ffeec0ffee"
+    assert json.loads(inspect(path, "--json"))["base_matches"] is True
+
+    weights = (GOLDEN / "peft/adapter_model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(weights)
+    assert row(inspect(path), "base") == f"differs from the one on this machine ({base})"
+    assert json.loads(inspect(path, "--json"))["base_matches"] is False
+
+    (base / "model.safetensors").write_bytes(weights[:100])
+    assert row(inspect(path), "base").startswith("the one on this machine cannot be read: ")
+    assert json.loads(inspect(path, "--json"))["base_matches"] is None
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "nobody/nothing", "no base at all", "a\0b"])
+def test_a_base_that_is_not_here_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def connect(*_: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    path = make_program(tmp_path / "x.paw")
+    made = compiled_for(formats.load(path), name, "ab" * 32)
+    formats.save(made, path, dtype=None, profile=PROFILES["smollm2-135m"])
+    assert row(inspect(path), "base") == "not on this machine"
+    assert json.loads(inspect(path, "--json"))["base_matches"] is None
+
+
+def test_a_program_that_records_no_fingerprint_has_no_row_for_it() -> None:
+    sheet = inspect(GOLDEN / "program.paw")
+    assert row(sheet, "base") == ""
+    assert "fingerprint" not in sheet
+    for name in ("program.paw", "peft"):
+        assert json.loads(inspect(GOLDEN / name, "--json"))["base_matches"] is None
 
 
 def test_control_characters_never_reach_the_terminal(

@@ -1,0 +1,251 @@
+"""A published compiler becomes an MLX compiler: laid out by layer, quantized, no pickle left.
+
+    compiler/*.safetensors  ->  compiler/model-00000-of-<L>  embedding and final norm, as they came
+                                compiler/model-<i+1>-of-<L>  layer i: 2-D weights packed, norms not
+    lora_mapper.pt          ->  mapper.safetensors           the same names, float32
+
+Memory stays at about one layer, then at one tensor of the mapper. Finished files wait in
+`.<name>.partial` beside the folder to be, where an interrupted conversion goes on. An output
+head is left out: the encoder makes no logits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import numpy as np
+
+from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
+from paw_mlx.convert.upstream import Upstream, check_mapper, read_upstream
+from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
+from paw_mlx.files import replacing
+from paw_mlx.formats.checkpoint import (
+    CONVERTED,
+    ENCODER,
+    MAPPER,
+    META,
+    PUBLISHED_MAPPER,
+    CompilerMeta,
+    is_converted,
+)
+from paw_mlx.formats.tensors import safetensors_index
+from paw_mlx.interpreter.weights import PACKED_BITS, PARTS
+from paw_mlx.store import locked
+from paw_mlx.wheels import Progress, quiet
+
+BITS, GROUP_SIZE = (*PACKED_BITS, 16, 32), 64
+_STAMP = ".stamp"
+
+
+def convert_compiler(source: Path, out: Path, *, bits: int = 8, progress: Progress = quiet) -> Path:
+    """Convert the published compiler in the folder `source` into the new folder `out`.
+
+    `bits`: 4, 6 or 8 pack the layers' weights, 16 keeps everything as it came, 32 makes it
+    float32. Goes on where an interrupted conversion stopped; what is done already is returned
+    at once. Nothing is written before names, shapes and meta.json have been checked. NotFound
+    or FormatError for the source, OptionError, HubError for the disk.
+    """
+    if bits not in BITS:
+        raise OptionError(f"bits must be one of 4, 6, 8, 16 or 32, not {bits}")
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise NotFound(f"{source} is no folder, and a compiler is one")
+    if is_converted(source):
+        raise OptionError(
+            f"{source} is converted already",
+            hint="Use it as it is, or convert the compiler that it came from.",
+        )
+    upstream = read_upstream(source)
+    _check_widths(upstream, bits)
+    stamp = upstream.stamp(bits, GROUP_SIZE)
+    if _is_done(out, stamp, upstream, bits):
+        return out
+    lock, partial = out.with_name(f".{out.name}.lock"), out.with_name(f".{out.name}.partial")
+    with locked(lock):
+        try:
+            if not _is_done(out, stamp, upstream, bits):  # by whoever held the lock before
+                _prepare(partial, stamp)
+                _convert(upstream, partial, bits, progress)
+                _finish(upstream, partial, bits, stamp)
+                partial.rename(out)
+                (out / _STAMP).unlink()
+        finally:
+            lock.unlink(missing_ok=True)
+    return out
+
+
+def convert_mapper(pt: Path, out_file: Path, meta: Mapping[str, Any]) -> None:
+    """Write the mapper in `pt`, checked against meta.json's numbers, as float32 safetensors.
+
+    One tensor at a time is in memory. NotFound, FormatError, or HubError for the disk.
+    """
+    with open_state_dict(pt) as state:
+        check_mapper(state, meta)
+        header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+        at = 0
+        for name, info in sorted(state.tensors.items()):
+            end = at + 4 * math.prod(info.shape)
+            header[name] = {"dtype": "F32", "shape": info.shape, "data_offsets": [at, end]}
+            at = end
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with replacing(out_file) as temporary, temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in sorted(state.tensors):
+                file.write(_float32(state, name).data)
+
+
+def _check_widths(upstream: Upstream, bits: int) -> None:
+    wrong = [
+        f"{name} is {shape[-1]} wide"
+        for name, shape in upstream.shapes.items()
+        if _is_packed(name, shape, bits) and shape[-1] % GROUP_SIZE
+    ]
+    if wrong:
+        raise OptionError(
+            f"{bits} bits pack groups of {GROUP_SIZE} weights, and {listed(wrong)}",
+            hint="Convert to 16 bits instead.",
+        )
+
+
+def _is_packed(name: str, shape: tuple[int, ...], bits: int) -> bool:
+    return bits in PACKED_BITS and name.startswith("model.layers.") and len(shape) == 2
+
+
+def _is_done(out: Path, stamp: str, upstream: Upstream, bits: int) -> bool:
+    if not out.exists() and not out.is_symlink():
+        return False
+    made = CompilerMeta.read(out).conversion if is_converted(out) else None
+    if made is None or made.get("stamp") != stamp:
+        raise OptionError(
+            f"{out} exists, and is no conversion of {upstream.name} to {bits} bits",
+            hint="Name a new folder, or remove that one.",
+        )
+    return True
+
+
+def _prepare(partial: Path, stamp: str) -> None:
+    """Keep what the same conversion finished; sweep what another, or a killed one, left."""
+    mark = partial / _STAMP
+    if partial.exists() and not (mark.is_file() and mark.read_text() == stamp):
+        shutil.rmtree(partial)
+    for left in [path for path in partial.rglob(".*") if path.is_dir()]:
+        shutil.rmtree(left)
+    _write(mark, stamp.encode())
+
+
+def _convert(upstream: Upstream, partial: Path, bits: int, progress: Progress) -> None:
+    """Write the mapper and every shard that is not there yet, one at a time."""
+    shards = list(zip(_shards(upstream, partial), upstream.layers(), strict=True))
+    there = sum(path.exists() for path, _ in shards)
+    kept = f"; {there} of {len(shards)} files are there" if there else ""
+    progress(f"converting {upstream.name} to {bits} bits{kept}")
+    if not (partial / MAPPER).exists():
+        progress("converting the mapper")
+        convert_mapper(upstream.path / PUBLISHED_MAPPER, partial / MAPPER, upstream.meta)
+    for i, (path, names) in enumerate(shards):
+        if path.exists():
+            continue
+        of = f"layer {i} of {upstream.num_layers}" if i else "the embedding"
+        progress(f"converting {of}")
+        _save(path, _shard(upstream, names, bits))
+        mx.clear_cache()
+
+
+def _shards(upstream: Upstream, folder: Path) -> list[Path]:
+    """The file of the embedding, then that of each layer."""
+    last = upstream.num_layers
+    names = [f"model-{i:05d}-of-{last:05d}.safetensors" for i in range(last + 1)]
+    return [folder / ENCODER / name for name in names]
+
+
+def _shard(upstream: Upstream, names: list[str], bits: int) -> dict[str, mx.array]:
+    """The named tensors as they are to be written, evaluated; their sources are let go."""
+    opened = {file: _load(file) for file in {upstream.files[name] for name in names}}
+    made: dict[str, mx.array] = {}
+    for name in names:
+        # Popped: an array that stays in the dictionary stays in memory once it is evaluated.
+        made |= _converted(name, opened[upstream.files[name]].pop(name), bits)
+    return made
+
+
+def _converted(name: str, tensor: mx.array, bits: int) -> dict[str, mx.array]:
+    """A tensor as it is to be written: itself, or its packed parts; FormatError for NaN."""
+    made = {name: tensor.astype(mx.float32) if bits == 32 else tensor}
+    if _is_packed(name, tensor.shape, bits):
+        parts = mx.quantize(tensor, group_size=GROUP_SIZE, bits=bits)
+        stem = name.removesuffix("weight")
+        made = {stem + part: array for part, array in zip(PARTS, parts, strict=True)}
+    floats = [tensor, *(array for array in made.values() if array.dtype != mx.uint32)]
+    # NaN passes through max and min, and they take no memory, as isfinite of all would.
+    ends = [end.astype(mx.float32) for array in floats for end in (array.max(), array.min())]
+    try:
+        mx.eval(made, ends)
+    except RuntimeError as error:
+        raise FormatError(f"the encoder's weights are damaged: {error}") from error
+    if not mx.isfinite(mx.stack(ends)).all():
+        raise FormatError(f"the encoder's {name} holds values that are not finite")
+    return made
+
+
+def _float32(state: StateDict, name: str) -> np.ndarray:
+    array = state.read(name)
+    if state.tensors[name].dtype == "bf16":
+        array = (array.astype("<u4") << 16).view("<f4")
+    array = np.ascontiguousarray(array, "<f4")
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite([array.max(), array.min()]).all()
+    if not finite:
+        raise FormatError(f"the mapper's {name} holds values that are not finite")
+    return array
+
+
+def _finish(upstream: Upstream, partial: Path, bits: int, stamp: str) -> None:
+    """Write all that is small: the index, the configs, the tokenizer; meta.json comes last."""
+    folder, weight_map, num_bytes = partial / ENCODER, {}, 0
+    for path in _shards(upstream, partial):
+        for name, slot in safetensors_index(path).items():
+            weight_map[name] = path.name
+            num_bytes += slot.num_bytes
+    # No head is written, so whoever loads this as a language model has to tie it.
+    config = upstream.config | {"tie_word_embeddings": True}
+    if bits in PACKED_BITS:
+        config |= {"quantization": {"group_size": GROUP_SIZE, "bits": bits}}
+    index = {"metadata": {"total_size": num_bytes}, "weight_map": weight_map}
+    made = {"bits": bits, "group_size": GROUP_SIZE, "source": upstream.name, "stamp": stamp}
+    for name, data in upstream.texts.items():
+        _write(folder / name, data)
+    _write(folder / "model.safetensors.index.json", _dumped(index))
+    _write(folder / "config.json", _dumped(config))
+    _write(partial / META, _dumped({**upstream.meta, CONVERTED: made}))
+
+
+def _load(file: Path) -> dict[str, mx.array]:
+    """A file's tensors, lazy: only what is evaluated is read."""
+    try:
+        return cast(dict[str, mx.array], mx.load(str(file)))
+    except RuntimeError as error:
+        raise FormatError(f"{file} is damaged: {error}") from error
+
+
+def _save(path: Path, tensors: dict[str, mx.array]) -> None:
+    with replacing(path) as temporary:
+        try:
+            mx.save_safetensors(str(temporary), tensors, {"format": "mlx"})
+        except RuntimeError as error:
+            raise HubError(f"cannot write {path}: {error}") from error
+
+
+def _dumped(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

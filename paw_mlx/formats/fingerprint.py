@@ -1,0 +1,77 @@
+"""Which weights are these: one short name for a base or a compiler, to notice drift.
+
+An identity, not an integrity check: it reads the first bytes of each tensor, so it takes
+milliseconds on any size, and damage further in goes unseen. The starts are enough to tell
+bases apart: training changes a tensor from its first row on, and quantizing its dtype, shape
+and codes from the first block on. How the tensors are spread over files does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import FormatError, NotFound
+from .gguf_reader import read_gguf
+from .tensors import safetensors_index
+
+_HEAD_BYTES = 4096
+_Record = tuple[str, bytes]  # a tensor's name, and the digest of what is read of it
+
+
+def fingerprint(path: Path) -> str:
+    """The fingerprint (64 hex) of a GGUF file, or of all *.safetensors under a folder.
+
+    SHA-256 over the SHA-256 of every tensor's name, dtype, shape and first 4,096 bytes, in
+    order of name; hidden files and folders do not count. NotFound, or FormatError for
+    malformed files.
+    """
+    records = _folder_records(path) if path.is_dir() else _gguf_records(path)
+    digest = hashlib.sha256()
+    for _, record in sorted(records):
+        digest.update(record)
+    return digest.hexdigest()
+
+
+def recorded(meta: Mapping[str, Any], model: str) -> str | None:
+    """The fingerprint of the `interpreter` or `compiler` that a program's meta records."""
+    value = meta.get(f"{model}_fingerprint")
+    return value if isinstance(value, str) and value else None
+
+
+def _record(name: str, dtype: str, shape: tuple[int, ...], head: bytes) -> _Record:
+    described = json.dumps([name, dtype, shape]).encode()
+    return name, hashlib.sha256(described + head).digest()
+
+
+def _gguf_records(path: Path) -> Iterator[_Record]:
+    for t in read_gguf(path).tensors.values():
+        yield _record(t.name, t.type_name, t.shape, t.data[:_HEAD_BYTES].tobytes())
+
+
+def _folder_records(folder: Path) -> Iterator[_Record]:
+    files = [
+        file
+        for file in folder.rglob("*.safetensors")
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    if not files:
+        raise NotFound(f"no *.safetensors in {folder}")
+    for file in files:
+        yield from _file_records(file)
+
+
+def _file_records(path: Path) -> Iterator[_Record]:
+    """Read one file's header and the start of each tensor; nothing else is touched."""
+    slots = safetensors_index(path)
+    try:
+        with path.open("rb") as file:
+            for name, slot in slots.items():
+                file.seek(slot.start)
+                head = file.read(min(_HEAD_BYTES, slot.num_bytes))
+                yield _record(name, slot.dtype, slot.shape, head)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
