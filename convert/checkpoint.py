@@ -11,6 +11,7 @@ head is left out: the encoder makes no logits.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -21,6 +22,7 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from paw_mlx import settings
 from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
 from paw_mlx.convert.upstream import Upstream, check_mapper, read_upstream
 from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
@@ -66,18 +68,20 @@ def convert_compiler(source: Path, out: Path, *, bits: int = 8, progress: Progre
     stamp = upstream.stamp(bits, GROUP_SIZE)
     if _is_done(out, stamp, upstream, bits):
         return out
-    lock, partial = out.with_name(f".{out.name}.lock"), out.with_name(f".{out.name}.partial")
-    with locked(lock):
-        try:
-            if not _is_done(out, stamp, upstream, bits):  # by whoever held the lock before
-                _prepare(partial, stamp)
-                _convert(upstream, partial, bits, progress)
-                _finish(upstream, partial, bits, stamp)
-                partial.rename(out)
-                (out / _STAMP).unlink()
-        finally:
-            lock.unlink(missing_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with locked(_lock_of(out)):
+        if not _is_done(out, stamp, upstream, bits):  # by whoever held the lock before
+            _prepare(partial, stamp)
+            _convert(upstream, partial, bits, progress)
+            _finish(upstream, partial, bits, stamp)
+            partial.rename(out)
+            (out / _STAMP).unlink()
     return out
+
+
+def stamp_of(source: Path, bits: int) -> str:
+    """One hash (64 hex) of a published compiler and what is made of it."""
+    return read_upstream(source).stamp(bits, GROUP_SIZE)
 
 
 def convert_mapper(pt: Path, out_file: Path, meta: Mapping[str, Any]) -> None:
@@ -86,7 +90,7 @@ def convert_mapper(pt: Path, out_file: Path, meta: Mapping[str, Any]) -> None:
     One tensor at a time is in memory. NotFound, FormatError, or HubError for the disk.
     """
     with open_state_dict(pt) as state:
-        check_mapper(state, meta)
+        check_mapper({name: info.shape for name, info in state.tensors.items()}, meta)
         header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
         at = 0
         for name, info in sorted(state.tensors.items()):
@@ -99,6 +103,12 @@ def convert_mapper(pt: Path, out_file: Path, meta: Mapping[str, Any]) -> None:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in sorted(state.tensors):
                 file.write(_float32(state, name).data)
+
+
+def _lock_of(out: Path) -> Path:
+    # Not beside `out`: a lock may not be removed while others wait for it, and would stay.
+    key = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:16]
+    return settings.cache_dir() / "locks" / f"{key}.lock"
 
 
 def _check_widths(upstream: Upstream, bits: int) -> None:

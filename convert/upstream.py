@@ -20,7 +20,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
+from paw_mlx.convert.torch_pickle import open_state_dict
 from paw_mlx.errors import FormatError, NotFound, listed
 from paw_mlx.formats.checkpoint import ENCODER, META, PUBLISHED_MAPPER, CompilerMeta
 from paw_mlx.formats.fingerprint import fingerprint
@@ -95,8 +95,9 @@ def read_upstream(source: Path) -> Upstream:
     texts = {name: read_bytes(folder / name, MAX_TEXT_BYTES) for name in names}
     files = _located(folder, shapes, model_module(config).IGNORED)
     with open_state_dict(pt) as state:
-        check_mapper(state, meta)
-        width = state.tensors["trunk.0.bias"].shape[0]
+        mapper = {name: info.shape for name, info in state.tensors.items()}
+    check_mapper(mapper, meta)
+    width = mapper["trunk.0.bias"][0]
     if width != config["hidden_size"]:
         raise FormatError(
             f"the mapper takes {width} values, and the encoder gives {config['hidden_size']}"
@@ -104,11 +105,13 @@ def read_upstream(source: Path) -> Upstream:
     return Upstream(source, meta, config, texts, shapes, files)
 
 
-def check_mapper(state: StateDict, meta: Mapping[str, Any]) -> None:
-    """FormatError unless the mapper's names and shapes are those that meta.json calls for."""
+def check_mapper(shapes: Shapes, meta: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The mapper's modules, sorted, with (d_in, d_out).
+
+    FormatError unless its names and shapes are those that meta.json calls for.
+    """
     rank, bases = meta["lora_rank"], meta["lora_num_bases"]
-    shapes = {name: info.shape for name, info in state.tensors.items()}
-    modules = {name[8:] for name in shapes if re.match("[AB]_bases_.", name)}
+    modules = sorted({name[8:] for name in shapes if re.match("[AB]_bases_.", name)})
 
     def size(name: str, axis: int) -> int:
         return dict(enumerate(shapes.get(name, ()))).get(axis, 0)
@@ -120,7 +123,7 @@ def check_mapper(state: StateDict, meta: Mapping[str, Any]) -> None:
         "coeff_head.weight": (rows, hidden),
         "coeff_head.bias": (rows,),
     }
-    for module in sorted(modules):
+    for module in modules:
         wanted[f"A_bases_{module}"] = (bases, rank, size(f"A_bases_{module}", 2))
         wanted[f"B_bases_{module}"] = (bases, size(f"B_bases_{module}", 1), rank)
     _check_fit(list(_misfits(wanted, shapes)), "mapper")
@@ -129,10 +132,12 @@ def check_mapper(state: StateDict, meta: Mapping[str, Any]) -> None:
             f"the mapper gives {rows} coefficients, which is no whole number of layers "
             f"of {len(modules)} modules, {bases} bases and 2 matrices"
         )
+    return {m: (shapes[f"A_bases_{m}"][2], shapes[f"B_bases_{m}"][1]) for m in modules}
 
 
-def _expected(config: dict[str, Any]) -> Shapes:
-    """The encoder's tensors, from the model that will run it; nothing is evaluated."""
+def encoder_args(config: dict[str, Any]) -> llama.Args:
+    """The sizes of an encoder; FormatError for a config that is malformed, or no encoder's."""
+    Profile.from_config(config)  # checks the sizes
     module = model_module(config)
     if module.Model is not llama.Model:
         able = sorted(name for name, m in MODELS.items() if m.Model is llama.Model)
@@ -140,15 +145,20 @@ def _expected(config: dict[str, Any]) -> Shapes:
             f"a {config['model_type']} model cannot be the encoder",
             hint=f"Supported: {listed(able)}.",
         )
-    Profile.from_config(config)  # checks the sizes
     try:
-        model = module.Model(module.Args.from_config(config))
+        args: llama.Args = module.Args.from_config(config)
     except KeyError as error:
         raise FormatError(f"the encoder's config lacks {error}") from error
     except FormatError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"the encoder's config is malformed: {error}") from error
+    return args
+
+
+def _expected(config: dict[str, Any]) -> Shapes:
+    """The encoder's tensors, from the model that will run it; nothing is evaluated."""
+    model = llama.Model(encoder_args(config))
     parameters: Any = tree_flatten(model.parameters())
     return {name: tensor.shape for name, tensor in parameters if name != "lm_head.weight"}
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         OfflineError,
         OptionError,
         PawError,
+        PseudoProgramError,
         UnknownLayout,
     )
     from .formats import load, save
@@ -49,6 +50,7 @@ _HOMES = {
         "OfflineError",
         "OptionError",
         "PawError",
+        "PseudoProgramError",
         "UnknownLayout",
     ),
     "compiler.pipeline": ("Compiler", "compile", "compile_and_load"),
@@ -79,6 +81,7 @@ __all__ = [
     "PawError",
     "Profile",
     "Program",
+    "PseudoProgramError",
     "Result",
     "Site",
     "Template",

@@ -14,6 +14,7 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     │  └─ OfflineError                  offline, and not on this machine
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
     ├─ CompileError     (RuntimeError)  making a program failed
+    │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
     └─ ClosedError      (RuntimeError)  used after close
 
 One thing is no error but a warning: `DriftWarning` (UserWarning), when a program runs on other
@@ -75,6 +76,15 @@ class InputTooLong(PawError, ValueError):
 
 class CompileError(PawError, RuntimeError):
     """Making a program failed."""
+
+
+class PseudoProgramError(CompileError):
+    """No attempt gave a usable pseudo-program; `answer` is what the last one gave."""
+
+    def __init__(self, message: str, answer: str) -> None:
+        super().__init__(message, hint="Use a larger pseudo-compiler, or write it by hand.")
+        self.answer = answer
+        self.add_note(f"The last answer was:\n{answer}")
 
 
 class ClosedError(PawError, RuntimeError):

@@ -6,9 +6,9 @@
     PAW_MLX_DEVICE   cpu or gpu: where MLX computes, if not on what it prefers
     PAW_API_URL      a PAW service to fetch programs from; PAW_API_KEY, its key
 
-Without PAW_MLX_HOME, what must be kept (programs, bases) lies in
+Without PAW_MLX_HOME, what must be kept (programs, bases, converted compilers) lies in
 `~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
-what can be made again (quantized bases) in `~/Library/Caches/paw-mlx` and
+what can be made again (quantized bases, pseudo-programs) in `~/Library/Caches/paw-mlx` and
 `$XDG_CACHE_HOME/paw-mlx`. `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's.
 """
 
@@ -22,12 +22,12 @@ from .errors import OptionError
 
 
 def data_dir() -> Path:
-    """The folder of what must be kept: programs and bases."""
+    """The folder of what must be kept: programs, bases, compilers."""
     return _folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: quantized bases."""
+    """The folder of what can be made again: quantized bases, pseudo-programs."""
     home = os.environ.get("PAW_MLX_HOME")
     if home:
         return Path(home).expanduser() / "cache"

@@ -20,10 +20,13 @@ from compiling_repos import (
 )
 
 import paw_mlx as paw
+from paw_mlx import settings
+from paw_mlx.compiler import installed
 from paw_mlx.compiler.encoder import Encoder, teacher_layers
 from paw_mlx.compiler.mapper import Mapper
 from paw_mlx.compiler.pipeline import Job
 from paw_mlx.formats.fingerprint import fingerprint
+from paw_mlx.interpreter import weights
 
 
 def load(kind: str = "qwen3", bits: int = 32, **options) -> paw.Compiler:
@@ -71,6 +74,23 @@ def test_eight_bits_are_close_and_four_are_farther():
     assert errors[1] < 0.1
 
 
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_weights_as_a_gpu_computes_with_them_give_nearly_the_same(kind, bits, monkeypatch):
+    wanted = expected(kind)
+    texts = str(wanted["spec"]), str(wanted["pseudo_program"])
+    dense = load(kind, bits).compile(texts[0], pseudo_program=texts[1])
+    monkeypatch.setattr(weights, "_on_gpu", lambda: True)  # packed, and bfloat16 around it
+    packed = load(kind, bits).compile(texts[0], pseudo_program=texts[1])
+    errors = [
+        np.abs(packed.adapter.delta(site) - dense.adapter.delta(site)).max()
+        / np.abs(dense.adapter.delta(site)).max()
+        for site in dense.adapter.sites
+    ]
+    assert max(errors) < (1e-4 if bits == 32 else 0.3)
+    assert bits == 32 or max(errors) > 0
+
+
 def test_each_layer_of_the_interpreter_has_its_teacher_and_the_last_the_last():
     # The table of the paper's two compilers, of 36 layers.
     assert teacher_layers(36, 12) == list(range(2, 36, 3))
@@ -114,10 +134,11 @@ def test_an_id_depends_on_spec_pseudo_program_and_compiler_alone():
 
 def test_a_program_records_where_it_comes_from():
     program = load(bits=8).compile(SPEC, pseudo_program=PSEUDO_PROGRAM)
-    assert program.meta["compiler_fingerprint"] == fingerprint(converted("qwen3", 8))
+    assert program.meta["compiler_fingerprint"] == load(bits=8).fingerprint
     assert program.meta["interpreter_fingerprint"] == fingerprint(interpreter("qwen3"))
     record = program.meta["paw_mlx"]
-    assert record["bits"] == 8
+    assert (record["bits"], record["pseudo_program"]) == (8, "given")
+    assert "instruction_sha256" not in record
     assert record["costs"]["encode"]["seconds"] > 0
     assert record["costs"]["map"]["peak_bytes"] > 0
     assert json.loads(json.dumps(program.meta)) == program.meta
@@ -203,6 +224,10 @@ def test_what_is_not_here_is_named(reference, interpreter, message):
         paw.Compiler.load(reference, interpreter=interpreter, offline=True)
 
 
+def changed_config(**changes):
+    return lambda data: json.dumps(json.loads(data) | changes).encode()
+
+
 def broken(folder: Path, file: str, change) -> Path:
     shutil.copytree(converted("qwen3"), folder)
     path = folder / file
@@ -216,11 +241,20 @@ def broken(folder: Path, file: str, change) -> Path:
         ("mapper.safetensors", lambda data: data[:-100], "and the file has"),
         ("mapper.safetensors", lambda data: data[:40], "header"),
         ("mapper.safetensors", lambda data: data.replace(b"A_bases_k_proj", b"A_bases_z_proj"),
-         "does not fit its meta.json"),
+         "do not fit in the mapper"),
         ("meta.json", lambda data: data.replace(b'"lora_rank"', b'"lora_tank"'), "lacks lora_rank"),
         ("meta.json", lambda data: data.replace(b'"minimal"', b'"maximal"'), "maximal"),
-        ("compiler/model.safetensors.index.json", lambda data: b"{}", "does not name the files"),
-        ("compiler/config.json", lambda data: data.replace(b"qwen3", b"gpt2"), "gpt2"),
+        ("compiler/model.safetensors.index.json", lambda data: b"{}", "does not name files of 5"),
+        ("compiler/model.safetensors.index.json",
+         lambda data: data.replace(b"model-00002", b"../model-00002"), "does not name files of 5"),
+        ("compiler/config.json", changed_config(model_type="gpt2"), "lacks 'n_embd'"),
+        ("compiler/config.json", changed_config(model_type=[]), "model_type"),
+        ("compiler/config.json", changed_config(num_hidden_layers=10**9), "layers"),
+        ("compiler/config.json", changed_config(num_hidden_layers="a"), "num_hidden_layers"),
+        ("compiler/config.json", changed_config(num_attention_heads=0), "num_attention_heads"),
+        ("compiler/config.json", changed_config(max_position_embeddings="x"), "max_position"),
+        ("compiler/config.json", changed_config(hidden_size=128, head_dim=32), "gives 128"),
+        ("compiler/tokenizer_config.json", lambda data: b"{}", "names no eos_token"),
         ("compiler/tokenizer.json", lambda data: data.replace(b"<prefix_7>", b"<praefix_7>"),
          "<prefix_7>"),
     ],
@@ -229,6 +263,42 @@ def test_a_damaged_compiler_gives_one_sentence(tmp_path, file, change, message):
     folder = broken(tmp_path / "compiler", file, change)
     with pytest.raises(paw.FormatError, match=message):
         paw.Compiler.load(str(folder), interpreter=str(interpreter("qwen3")))
+
+
+def test_compilers_of_one_name_are_two(monkeypatch):
+    kept = settings.data_dir() / "compilers"
+    shutil.copytree(converted("qwen3", 8), kept / "alice--foo-8bit")
+    assert installed.installed_compiler("alice/foo", offline=True) == kept / "alice--foo-8bit"
+    with pytest.raises(paw.OfflineError, match="bob/foo is not on this machine"):
+        installed.installed_compiler("bob/foo", offline=True)
+    with pytest.raises(paw.OfflineError):
+        installed.installed_compiler("alice/foo", 4, offline=True)
+
+
+def test_a_folder_that_changed_is_converted_anew(tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(repo("qwen3"), folder)
+    base = str(interpreter("qwen3"))
+    first = paw.Compiler.load(str(folder), interpreter=base)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"lora_alpha": 8}))
+    second = paw.Compiler.load(str(folder), interpreter=base)
+    assert (first.meta.alpha, second.meta.alpha) == (16, 8)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_states_that_are_not_finite_make_no_program(tmp_path):
+    def poisoned(data: bytes) -> bytes:
+        return data[:-64] + b"\xff" * 64
+
+    folder = broken(tmp_path / "compiler", "mapper.safetensors", poisoned)
+    with pytest.raises(paw.FormatError, match="NaN or infinite"):
+        paw.compile(
+            SPEC,
+            pseudo_program=PSEUDO_PROGRAM,
+            compiler=str(folder),
+            interpreter=str(interpreter("qwen3")),
+        )
 
 
 def test_compile_and_load_gives_a_function():

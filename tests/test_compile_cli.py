@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import stat
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from chat_models import scripted_model
 from click.testing import CliRunner, Result
 from compiling_repos import PSEUDO_PROGRAM, SPEC, converted, interpreter
 
-from paw_mlx import load, store
+from paw_mlx import Program, formats, load, store
 from paw_mlx.cli import cli
 
 
@@ -86,6 +88,29 @@ def test_several_go_to_a_folder(tmp_path):
     assert store.entries() == []
 
 
+def test_recompiling_the_same_makes_no_version(pseudo):
+    for _ in range(2):
+        assert "stored alert@v1" in run(SPEC, "--pseudo-program", pseudo, "--name", "alert").stderr
+
+
+def test_programs_leave_memory_once_they_are_written(tmp_path, monkeypatch):
+    rows = [{"spec": f"{SPEC} {n}", "pseudo_program": PSEUDO_PROGRAM} for n in range(6)]
+    specs = tmp_path / "specs.jsonl"
+    specs.write_text("\n".join(map(json.dumps, rows)))
+    alive: weakref.WeakSet[Program] = weakref.WeakSet()
+    most, save = [], formats.save
+
+    def counted(program: Program, *arguments, **options):
+        alive.add(program)
+        gc.collect()
+        most.append(len(alive))
+        save(program, *arguments, **options)
+
+    monkeypatch.setattr(formats, "save", counted)
+    assert run("-f", specs, "-o", tmp_path / "out").exit_code == 0
+    assert most == [1] * 6
+
+
 def editor(folder: Path, command: str) -> str:
     path = folder / "editor"
     path.write_text(f"#!/bin/sh\n{command}\n")
@@ -110,6 +135,17 @@ def test_what_the_author_wrote_is_kept_when_it_cannot_be_used(tmp_path, pseudo, 
     assert done.exit_code == 1
     assert f"hint: What you wrote is in {kept}" in done.stderr
     assert kept.read_text() == "two hours of work\n"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("command", "message"), [("false", "no editor"), (':> "$1"', "emptied")])
+def test_an_editor_that_fails_or_empties_compiles_nothing(
+    tmp_path, pseudo, monkeypatch, command, message
+):
+    monkeypatch.setenv("EDITOR", editor(tmp_path, command))
+    out = tmp_path / "alert.paw"
+    done = run(SPEC, "--pseudo-program", pseudo, "--edit", "-o", out, "--json")
+    assert message in json.loads(done.stdout)["error"]["message"]
     assert not out.exists()
 
 
@@ -144,9 +180,11 @@ def test_a_failed_answer_is_the_authors_to_correct(tmp_path, monkeypatch):
     model = scripted_model(tmp_path / "model", "a", "b", PSEUDO_PROGRAM.replace("Task", "Tusk"))
     monkeypatch.setenv("EDITOR", editor(tmp_path, 'sed -i s/Tusk/Task/ "$1"'))
     out = tmp_path / "alert.paw"
-    done = run(SPEC, "--pseudo-compiler", model, "--edit", "-o", out)
+    done = run(SPEC, "--pseudo-compiler", model, "--edit", "-o", out, "--json")
     assert done.exit_code == 0
     assert "no task" in done.stderr
+    assert json.loads(done.stdout)["phases"]["pseudo_program"]["peak_bytes"] > 0
+    assert load(out).meta["paw_mlx"]["pseudo_program"] == "edited"
     assert load(out).pseudo_program == PSEUDO_PROGRAM
 
 
@@ -158,6 +196,9 @@ def test_a_failed_answer_is_the_authors_to_correct(tmp_path, monkeypatch):
         ([SPEC, "-o", "x", "--bits", "5"], 2, "--bits"),
         (["-f", "{pseudo}", "-f", "{other}", "-o", "x/", "--edit"], 2, "for a single spec"),
         (["-f", "{pseudo}", "-f", "{pseudo}", "-o", "x/"], 1, "given twice: pseudo"),
+        (["-f", "{pseudo}", "-f", "{other}", "-o", "x.paw"], 1, "a file's name"),
+        (["-f", "{pseudo}", "-f", "{other}", "-o", "{empty}"], 1, "a file's name"),
+        (["-f", "{twice}", "-o", "out/"], 1, "1 files would be written twice: out/me-a.paw"),
         (["-f", "missing.txt", "-o", "x.paw"], 1, "cannot read missing.txt"),
         ([SPEC, "-o", "no/such/folder/x.paw", "--pseudo-program", "{pseudo}"], 1, "folder is miss"),
         ([" ", "-o", "x.paw"], 1, "the spec is empty"),
@@ -170,7 +211,10 @@ def test_a_wrong_call_gets_one_clear_sentence(tmp_path, pseudo, words, code, mes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.txt").write_text("Say no.")
     (tmp_path / "empty.txt").write_text("")
+    rows = [{"spec": "a", "name": "me/a"}, {"spec": "b", "name": "me-A"}]
+    (tmp_path / "twice.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = {name: tmp_path / f"{name}.txt" for name in ("pseudo", "other", "empty")}
+    files["twice"] = tmp_path / "twice.jsonl"
     done = run(*(word.format(**files) for word in words), "--offline")
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr

@@ -83,7 +83,6 @@ def test_each_fault_of_a_pseudo_program_has_its_sentence(text, fault):
         f"\n{GOOD}\n",
         f"Here it is:\n```\n{GOOD}\n```\nAnything else?",
         GOOD.replace("\n", "\r\n"),
-        GOOD.replace("[PSEUDO_PROGRAM]\n", "[PSEUDO_PROGRAM]\n\n  ", 1),
     ],
 )
 def test_what_stands_around_a_pseudo_program_is_left_out(text):
@@ -264,15 +263,26 @@ def test_model_and_instruction_are_on_record(tmp_path):
     assert PseudoCompiler(path).instruction_sha256 != PseudoCompiler(path, "x").instruction_sha256
 
 
-def test_close_gives_the_memory_back(tmp_path):
-    path = scripted_model(tmp_path / "model", GOOD)
-    compiler = PseudoCompiler(path)
+@pytest.mark.parametrize("answers", [[GOOD], ["Sure!", GOOD], ["no", "never", "not ever"]])
+def test_close_gives_the_memory_back(tmp_path, answers):
+    path = scripted_model(tmp_path / "model", *answers)
+    compiler, errors = PseudoCompiler(path, SHORT), []
     before = mx.get_active_memory()
-    compiler.write("Say yes.", ROOM)
+    try:
+        compiler.write("Say yes.", ROOM)
+    except PseudoProgramError as error:
+        errors.append(error)  # as a batch keeps it: it must not keep the model
     weights = (path / "model.safetensors").stat().st_size
     assert mx.get_active_memory() - before > 0.9 * weights
     compiler.close()
     assert mx.get_active_memory() - before < 0.1 * weights
+    assert len(errors) == (answers[-1] != GOOD)
+
+
+def test_a_closed_pseudo_compiler_loads_again(tmp_path):
+    compiler = PseudoCompiler(scripted_model(tmp_path / "model", GOOD))
+    assert compiler.write("Say yes.", ROOM) == GOOD
+    compiler.close()
     assert compiler.write("Say no.", ROOM) == GOOD
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import files, formats, store
-from ..errors import CompileError, OptionError, PawError
+from ..errors import CompileError, OptionError, PawError, PseudoProgramError, listed
 from . import Command, error_record, json_option
 from .common import read_input, say, status, table
-from .specs import Wish, check_writable, read_text, read_wishes
+from .specs import Wish, check_blocks, check_writable, read_text, read_wishes
 
 if TYPE_CHECKING:
     from ..compiler.pipeline import Compiler, Job
@@ -94,10 +95,11 @@ def command(
         raise OptionError(
             f"{name!r} cannot name a program", hint="Use a-z, 0-9, '.', '_' and '-'; not .paw."
         )
-    places = {wish.name: _place(output, wish.name, several) for wish in wishes}
+    places = _places(output, wishes, several)
     with _load(compiler, **options) as loaded:
-        for path in filter(None, places.values()):
-            check_writable(path, adapter, loaded.meta.rank)
+        check_blocks(adapter, loaded.meta.rank)
+        for path in filter(None, (*places.values(), save)):
+            check_writable(path)
         jobs = [_job(loaded, wish, edit, save) for wish in wishes]
         num_failed = 0
         for wish, job in zip(wishes, loaded.compile_all(jobs), strict=True):
@@ -110,6 +112,7 @@ def command(
                 continue
             stored_as = name or (wish.name if not output else None)
             _report(_written(loaded, job, places[wish.name], stored_as, adapter), job, as_json)
+            job.program = None  # an adapter is large, and there may be hundreds
     if num_failed:
         raise CompileError(f"{num_failed} of {len(wishes)} specs were not compiled")
 
@@ -128,20 +131,31 @@ def _wishes(spec: str | None, spec_files: tuple[Path, ...], pseudo: Path | None)
     return wishes
 
 
-def _place(output: str | None, name: str, several: bool) -> Path | None:
-    """Where a program is written; None if it goes to the store alone."""
+def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, Path | None]:
+    """Where each program is written; None if it goes to the store alone."""
     if output is None:
-        if several and not store.is_name(name):
+        bad = [wish.name for wish in wishes if several and not store.is_name(wish.name)]
+        if bad:
             raise OptionError(
-                f"{name!r} cannot name a program in the store",
-                hint="Give the row another name, or write to a folder with -o.",
+                f"{len(bad)} names cannot name a program in the store: {listed(bad)}",
+                hint="Give these rows other names, or write to a folder with -o.",
             )
-        return None
+        return dict.fromkeys((wish.name for wish in wishes), None)
     path = Path(output)
     if not (several or path.is_dir() or output.endswith("/")):
-        return path
-    path.mkdir(parents=True, exist_ok=True)
-    return path / f"{Path(name).name}.paw"
+        return {wish.name: path for wish in wishes}
+    if path.suffix == ".paw" or path.is_file():
+        raise OptionError(f"several programs go to a folder, and {output} is a file's name")
+    places = {wish.name: path / f"{wish.name.replace('/', '-')}.paw" for wish in wishes}
+    # Not all disks tell A.paw from a.paw.
+    same = [
+        name
+        for name, number in Counter(str(p).lower() for p in places.values()).items()
+        if number > 1
+    ]
+    if same:
+        raise OptionError(f"{len(same)} files would be written twice: {listed(same)}")
+    return dict(places)
 
 
 def _load(reference: str | None, **options: Any) -> Compiler:
@@ -157,7 +171,6 @@ def _load(reference: str | None, **options: Any) -> Compiler:
 def _job(compiler: Compiler, wish: Wish, edit: bool, save: Path | None) -> Job:
     """The spec on its way, its pseudo-program corrected by its author with --edit."""
     from ..compiler.pipeline import Job
-    from ..compiler.pseudo import PseudoProgramError
 
     job = Job(wish.spec, wish.pseudo_program)
     if not edit:
@@ -170,7 +183,8 @@ def _job(compiler: Compiler, wish: Wish, edit: bool, save: Path | None) -> Job:
         except PseudoProgramError as error:
             say(str(error))
             text = error.answer
-    text = click.edit(text, extension=".txt") or text
+        job.origin = "edited"
+    text = _edited(text)
     try:
         job.pseudo_program = compiler.check(text)
     except CompileError as error:
@@ -179,6 +193,19 @@ def _job(compiler: Compiler, wish: Wish, edit: bool, save: Path | None) -> Job:
         error.add_note(f"What you wrote is in {kept}: pass it with --pseudo-program.")
         raise
     return job
+
+
+def _edited(text: str) -> str:
+    """The text as its author leaves it; CompileError if it is emptied."""
+    try:
+        edited = click.edit(text, extension=".txt")
+    except click.ClickException as error:
+        raise CompileError(
+            f"no editor could be run: {error.message}", hint="Set $EDITOR, or use --pseudo-program."
+        ) from error
+    if edited is not None and not edited.strip():
+        raise CompileError("the pseudo-program was emptied, so nothing is compiled")
+    return text if edited is None else edited
 
 
 def _save_pseudo_program(job: Job, path: Path | None) -> None:

@@ -22,14 +22,15 @@ from . import Command, json_option
 
 @click.command(cls=Command)
 @click.argument("what", metavar="PATH")
+@click.option("--interpreter", metavar="REF", help="Compare with this base instead.")
 @json_option
-def command(what: str, as_json: bool) -> None:
+def command(what: str, interpreter: str | None, as_json: bool) -> None:
     """Show what the program or adapter at PATH holds, without loading a model.
 
     PATH may also be a program's name in the store.
     """
     summary = summarize(_path(what))
-    matches, base = _base(summary)
+    matches, base = _base(summary, interpreter)
     if as_json:
         click.echo(json.dumps(asdict(summary) | {"base_matches": matches}))
     else:
@@ -42,14 +43,14 @@ def _path(what: str) -> Path:
     return Path(what)
 
 
-def _base(s: Summary) -> tuple[bool | None, str | None]:
+def _base(s: Summary, reference: str | None) -> tuple[bool | None, str | None]:
     """Whether the base that `run` would take is the one recorded; None if nobody can tell."""
     made_for = recorded(s.meta or {}, "interpreter")
     if made_for is None or s.interpreter is None:
         return None, None
     from .. import hub  # takes a while, and few programs record a fingerprint
 
-    name = base_name(s.interpreter)
+    name = reference or base_name(s.interpreter)
     try:
         path = hub.resolve_base(name, offline=True)
     except PawError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -19,14 +20,16 @@ from .common import say, status
 def command(reference: str, name: str | None, as_json: bool) -> None:
     """Fetch REF to this machine and print where it lies.
 
-    REF is a base (`smollm2-135m`, `qwen3-0.6b`, `gpt2`, or a hub repo `org/name[@revision]`),
-    or, with --as, a program: a .paw file or folder, a file on the hub
+    REF is a base (`smollm2-135m`, `qwen3-0.6b`, `gpt2`, or a hub repo `org/name[@revision]`), a
+    published compiler (`paw-4b-qwen3-0.6b`, `paw-4b-gpt2`; it is converted, too), or, with --as,
+    a program: a .paw file or folder, a file on the hub
     (`org/name/path/to/file.paw`), or a slug of the PAW service at PAW_API_URL.
     """
     if name is None:
         _refuse_programs(reference)
-        path = hub.resolve_base(reference, progress=status)
-        click.echo(json.dumps({"base": reference, "path": str(path)}) if as_json else path)
+        kind = "compiler" if reference in hub.published_compilers() else "base"
+        path = _compiler(reference) if kind == "compiler" else _base(reference)
+        click.echo(json.dumps({kind: reference, "path": str(path)}) if as_json else path)
         return
     if not store.is_name(name):
         raise OptionError(
@@ -38,6 +41,16 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     if not as_json:
         say(f"stored {name}@v{version}")
     click.echo(json.dumps(record) if as_json else path)
+
+
+def _base(reference: str) -> Path:
+    return hub.resolve_base(reference, progress=status)
+
+
+def _compiler(reference: str) -> Path:
+    from ..compiler.installed import installed_compiler
+
+    return installed_compiler(reference, progress=status)
 
 
 def _refuse_programs(reference: str) -> None:

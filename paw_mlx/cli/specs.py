@@ -21,17 +21,17 @@ class Wish:
     pseudo_program: str | None = None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, strip: bool = True) -> str:
     """A text file, stripped; NotFound or FormatError if there is no text."""
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path} is not UTF-8 text") from error
-    if not text:
+    if not text.strip():
         raise FormatError(f"{path} is empty")
-    return text
+    return text.strip() if strip else text
 
 
 def read_wishes(files: Sequence[Path]) -> list[Wish]:
@@ -46,14 +46,22 @@ def read_wishes(files: Sequence[Path]) -> list[Wish]:
     return wishes
 
 
-def check_writable(output: Path, dtype: str, rank: int) -> None:
-    """Find out before the work, not after it. OptionError."""
+def check_blocks(dtype: str, rank: int) -> None:
+    """OptionError, before the work and not after it, if a rank cannot be stored as `dtype`."""
     if dtype == "q4_0" and rank % 32:
         raise OptionError(
             f"q4_0 stores blocks of 32 along the rank, and {rank} is no multiple of 32",
             hint="Choose rank 32 or 64, or --adapter f16.",
         )
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
+
+
+def check_writable(output: Path) -> None:
+    """OptionError, before the work and not after it, if a file cannot be written.
+
+    A folder that is missing is made when the file is, but not its parents.
+    """
+    folder = output.parent if output.parent.exists() else output.parent.parent
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OptionError(f"cannot write {output}: its folder is missing or read-only")
 
 

@@ -16,7 +16,7 @@ import click
 from ..cases import read_cases
 from . import Command, json_option
 from .common import status
-from .specs import check_writable, read_text
+from .specs import check_blocks, check_writable, read_text
 
 if TYPE_CHECKING:
     from ..compiler.training import Step
@@ -72,7 +72,8 @@ def command(
     A tenth of the examples is held out; the state that does best on them is kept.
     """
     spec, cases = read_text(spec_file), read_cases(examples)
-    check_writable(output, adapter, rank)
+    check_blocks(adapter, rank)
+    check_writable(output)
     from .. import formats, hub
     from ..compiler.training import Recipe, train
     from ..interpreter.weights import load_base

@@ -126,6 +126,10 @@ class ChatModel:
         self._last = ids + said, cache
         return text
 
+    def close(self) -> None:
+        """Let go of weights and caches, whoever still holds this object."""
+        del self._model, self._prefix, self._last
+
     def _start(self, ids: list[int], kept: tuple[list[int], Any]) -> tuple[int, Any]:
         """How many of `ids` need no evaluation, and a cache that holds just these."""
         known, cache = kept[0], copy.deepcopy(kept[1])

@@ -12,6 +12,7 @@ the embedding, of which a few hundred rows are wanted, is never loaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +20,14 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from ..convert.upstream import encoder_args
 from ..errors import CompileError, FormatError, listed
 from ..formats.checkpoint import ENCODER, CompilerMeta
 from ..formats.tensors import Slot, safetensors_index
 from ..formats.untrusted import json_object, read_bytes
 from ..interpreter.kv import KV
 from ..interpreter.models import llama
-from ..interpreter.source import Tensors, model_module
+from ..interpreter.source import Tensors
 from ..interpreter.weights import fill
 from . import chat
 
@@ -41,24 +43,33 @@ class Encoder:
 
     def __init__(self, compiler: Path) -> None:
         self._folder = compiler / ENCODER
-        config = json_object(read_bytes(self._folder / "config.json", _MAX_JSON_BYTES), "config")
-        self._args = _args(config)
-        self._window = int(config.get("max_position_embeddings") or 0)
-        self._files = _files(self._folder, self._args.layers)
+        config = self._json("config.json")
+        self._args = encoder_args(config)
+        self._window = config["max_position_embeddings"]
+        self._files = self._located(self._args.layers)
         self._tokenizer = chat.load_tokenizer(self._folder)
-        self._prefix = self._prefix_tokens(CompilerMeta.read(compiler).prefix_steps)
+        steps = CompilerMeta.read(compiler).prefix_steps
+        self._prefix = self._ids([f"<prefix_{i}>" for i in range(1, steps + 1)])
+        self._eos = self._ids([self._eos_token()])
 
     @property
     def num_layers(self) -> int:
         return self._args.layers
 
+    @property
+    def hidden_size(self) -> int:
+        return self._args.hidden
+
     def tokens(self, spec: str, pseudo_program: str) -> list[int]:
-        """The sequence the compiler was trained on; CompileError if it exceeds the window."""
+        """The sequence the compiler was trained on; CompileError if it exceeds the window.
+
+        As in training, a control token in the author's own text acts as one.
+        """
         content = f"[SPEC]\n{spec}\n[END_SPEC]\n\n[PSEUDO_PROGRAM]"
         turn = chat.render(self._tokenizer, [{"role": "user", "content": content}])
         found = self._encode(turn) + self._encode(pseudo_program)
-        tokens = [*found, self._tokenizer.eos_token_id, *self._prefix]
-        if self._window and len(tokens) > self._window:
+        tokens = [*found, *self._eos, *self._prefix]
+        if len(tokens) > self._window:
             raise CompileError(
                 f"spec and pseudo-program take {len(tokens)} tokens, and the compiler's window "
                 f"is {self._window}",
@@ -72,8 +83,8 @@ class Encoder:
         shape = (num_layers, len(self._prefix), self._args.hidden)
         found = [np.empty(shape, np.float32) for _ in sequences]
         states = [self._embedded(tokens) for tokens in sequences]
-        block = llama.Block(self._args)
         for i, tensors in self._layers():
+            block = llama.Block(self._args)  # its weights are lazy, and never made
             dtype, _ = fill(block, tensors)
             states = [block(x.astype(dtype), KV(1), 0) for x in states]
             mx.eval(states)
@@ -129,12 +140,33 @@ class Encoder:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _prefix_tokens(self, steps: int) -> list[int]:
-        names = [f"<prefix_{i}>" for i in range(1, steps + 1)]
-        ids = [self._encode(name) for name in names]
-        if lacking := [name for name, found in zip(names, ids, strict=True) if len(found) != 1]:
+    def _ids(self, tokens: Sequence[str]) -> list[int]:
+        ids = [self._encode(token) for token in tokens]
+        if lacking := [t for t, found in zip(tokens, ids, strict=True) if len(found) != 1]:
             raise FormatError(f"the compiler's tokenizer has no {listed(lacking)}")
         return [found[0] for found in ids]
+
+    def _eos_token(self) -> str:
+        """The token that ends a text, as the files say: a library's default is another one."""
+        eos = self._json("tokenizer_config.json").get("eos_token")
+        eos = eos.get("content") if isinstance(eos, dict) else eos
+        if not isinstance(eos, str):
+            raise FormatError("the compiler's tokenizer_config.json names no eos_token")
+        return eos
+
+    def _located(self, num_layers: int) -> list[Path]:
+        """The file of each layer, and last that of the embedding and the final norm."""
+        index = "model.safetensors.index.json"
+        homes = self._json(index).get("weight_map")
+        homes = homes if isinstance(homes, dict) else {}
+        wanted = [f"model.layers.{i}.input_layernorm.weight" for i in range(num_layers)]
+        found = [homes.get(name) for name in (*wanted, _EMBEDDING)]
+        if not all(isinstance(n, str) and re.fullmatch(r"[\w.-]+\.safetensors", n) for n in found):
+            raise FormatError(f"the compiler's {index} does not name files of {num_layers} layers")
+        return [self._folder / str(name) for name in found]
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return json_object(read_bytes(self._folder / name, _MAX_JSON_BYTES), name)
 
 
 def teacher_layers(num_encoder: int, num_interpreter: int) -> list[int]:
@@ -151,27 +183,3 @@ def _as_mlx(data: np.ndarray, slot: Slot) -> mx.array:
     """Bytes (..., bytes of a row) as the array that a safetensors slot describes."""
     kind = np.uint32 if slot.dtype == "F32" else np.uint16
     return mx.array(np.ascontiguousarray(data).view(kind)).view(_MLX[slot.dtype])
-
-
-def _args(config: dict[str, Any]) -> llama.Args:
-    module = model_module(config)
-    if not issubclass(module.Args, llama.Args):
-        raise FormatError(f"model_type {config['model_type']!r} is no encoder")
-    try:
-        args: llama.Args = module.Args.from_config(config)
-    except KeyError as error:
-        raise FormatError(f"the encoder's config lacks {error}") from error
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the encoder's config is malformed: {error}") from error
-    return args
-
-
-def _files(folder: Path, num_layers: int) -> list[Path]:
-    """The file of each layer, and last that of the embedding and the final norm."""
-    path = folder / "model.safetensors.index.json"
-    homes = json_object(read_bytes(path, _MAX_JSON_BYTES), path.name).get("weight_map")
-    wanted = [f"model.layers.{i}.input_layernorm.weight" for i in range(num_layers)]
-    found = [homes.get(n) if isinstance(homes, dict) else None for n in [*wanted, _EMBEDDING]]
-    if not all(isinstance(name, str) and Path(name).name == name for name in found):
-        raise FormatError(f"{path} does not name the files of {num_layers} layers")
-    return [folder / str(name) for name in found]

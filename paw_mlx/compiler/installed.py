@@ -6,11 +6,10 @@ What is published is fetched and converted once, in the data folder, under
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from .. import hub, settings
-from ..convert.checkpoint import convert_compiler
+from ..convert.checkpoint import convert_compiler, stamp_of
 from ..errors import OptionError, listed
 from ..formats.checkpoint import CompilerMeta, is_converted
 from ..profiles import PROFILES, find_profile
@@ -39,29 +38,33 @@ def installed_compiler(
     offline: bool = False,
     progress: Progress = quiet,
 ) -> Path:
-    """A converted compiler's folder; fetched and converted, to `bits` (8), on first use.
+    """A converted compiler's folder; fetched and converted on first use.
 
-    Raises NotFound, HubError, OfflineError, FormatError or OptionError.
+    To `bits`; without, what is here already, or 8. Raises NotFound, HubError, OfflineError,
+    FormatError or OptionError.
     """
-    kept = _kept(reference, bits or BITS)
-    if not Path(reference).exists() and is_converted(kept):
-        return kept
+    root, repo = settings.data_dir() / "compilers", hub.compiler_repo(reference)
+    stem = str(repo).replace("/", "--") if repo else ""
+    for choice in (bits,) if bits else (BITS, 16, 6, 4, 32):
+        if repo and is_converted(kept := root / f"{stem}-{choice}bit"):
+            return kept
     source = hub.resolve_compiler(reference, offline=offline, progress=progress)
-    if not is_converted(source):
-        return Path(convert_compiler(source, kept, bits=bits or BITS, progress=progress))
+    if is_converted(source):
+        _check_bits(source, bits)
+        return source
+    bits = bits or BITS
+    # A folder may change under its name, so its conversion is called by what it is made of.
+    stem = stem or f"{source.resolve().name}-{stamp_of(source, bits)[:8]}"
+    made = convert_compiler(source, root / f"{stem}-{bits}bit", bits=bits, progress=progress)
+    if repo:
+        progress("the published files can go now: see `paw-mlx ls` and `paw-mlx rm`")
+    return Path(made)
+
+
+def _check_bits(source: Path, bits: int | None) -> None:
     conversion = CompilerMeta.read(source).conversion or {}
     if bits and bits != conversion.get("bits"):
         raise OptionError(
-            f"{reference} was converted to {conversion.get('bits')} bits, not {bits}",
+            f"{source} was converted to {conversion.get('bits')} bits, not {bits}",
             hint="Name the compiler as it was published, or leave --bits out.",
         )
-    return source
-
-
-def _kept(reference: str, bits: int) -> Path:
-    """Where a conversion lies. Folders of one name are told apart by their paths."""
-    path = Path(reference).expanduser()
-    stem = path.resolve().name
-    if path.exists():
-        stem += f"-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    return settings.data_dir() / "compilers" / f"{stem}-{bits}bit"

@@ -7,7 +7,8 @@ One vector steers everything: the states are averaged over layers and prefix tok
     coefficients  (L, M, N, 2)  modules in sorted order; the last axis is (A, B)
     A = sum_n c[n] * A_bases[n]   (r, d_in);   B likewise (d_out, r)
 
-The bases take more memory than all else here, so they are read and used one at a time.
+The bases take more memory than all else here, so they are read and used one at a time. On
+the CPU: a GPU's float32 products may be rounded to fewer bits, and nothing is gained.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site
+from ..convert.upstream import check_mapper
 from ..errors import AdapterMismatch, FormatError, listed
 from ..formats.checkpoint import MAPPER, CompilerMeta
 from ..formats.tensors import safetensors_index
@@ -41,11 +43,10 @@ class Mapper:
         self._shapes = {name: slot.shape for name, slot in slots.items()}
         if odd := [name for name, slot in slots.items() if slot.dtype != "F32"]:
             raise FormatError(f"{len(odd)} tensors of the mapper are not float32: {listed(odd)}")
-        names = sorted(n.removeprefix("A_bases_") for n in slots if n.startswith("A_bases_"))
-        self.modules = {name: self._sizes(name) for name in names}
-        self._check()
-        per_layer = len(names) * self._meta.num_bases * 2
+        self.modules = check_mapper(self._shapes, self._meta.record)
+        per_layer = len(self.modules) * self._meta.num_bases * 2
         self.num_layers = self._shapes["coeff_head.bias"][0] // per_layer
+        self.hidden_size = self._shapes["trunk.0.bias"][0]
 
     def check(self, profile: Profile) -> None:
         """AdapterMismatch unless what this mapper makes fits the interpreter `profile`."""
@@ -60,15 +61,19 @@ class Mapper:
 
     def coefficients(self, hidden: np.ndarray) -> mx.array:
         """Hidden states (L, P, H) -> coefficients (L, M, N, 2)."""
-        weight, bias, head, head_bias = (self._read(name) for name in _HEAD)
-        pooled = mx.array(hidden).mean(axis=0).mean(axis=0)
-        found = head @ nn.gelu(weight @ pooled + bias) + head_bias
-        found = found.reshape(self.num_layers, len(self.modules), self._meta.num_bases, 2)
-        mx.eval(found)
+        with mx.stream(mx.cpu):
+            weight, bias, head, head_bias = (self._read(name) for name in _HEAD)
+            pooled = mx.array(hidden).mean(axis=0).mean(axis=0)
+            found = head @ nn.gelu(weight @ pooled + bias) + head_bias
+            found = found.reshape(self.num_layers, len(self.modules), self._meta.num_bases, 2)
+            mx.eval(found)
         return found
 
     def adapter(self, hidden: np.ndarray) -> Adapter:
-        """Hidden states (L, P, H) -> a LoRA on every site, in float32."""
+        """Hidden states (L, P, H) -> a LoRA on every site, in float32.
+
+        FormatError if it is not finite.
+        """
         coefficients = self.coefficients(hidden)
         sites: dict[Site, Lora] = {}
         for index, module in enumerate(self.modules):
@@ -78,13 +83,16 @@ class Mapper:
                 pair = Matrix.from_array(A[layer]), Matrix.from_array(B[layer])
                 sites[Site(layer, module)] = Lora(*pair, self._meta.alpha)
         mx.clear_cache()
-        return Adapter(sites)
+        adapter = Adapter(sites)
+        adapter.check_finite()
+        return adapter
 
     def _mixed(self, name: str, coefficients: mx.array) -> np.ndarray:
         """Coefficients (L, N) and bases (N, rows, columns) -> (L, rows, columns)."""
-        bases = self._read(name)
-        mixed = coefficients @ bases.reshape(bases.shape[0], -1)
-        return np.array(mixed).reshape(-1, *bases.shape[1:])
+        with mx.stream(mx.cpu):
+            bases = self._read(name)
+            mixed = coefficients @ bases.reshape(bases.shape[0], -1)
+            return np.array(mixed).reshape(-1, *bases.shape[1:])
 
     def _read(self, name: str) -> mx.array:
         try:
@@ -93,32 +101,3 @@ class Mapper:
         except RuntimeError as error:
             raise FormatError(f"{self._file} is damaged: {error}") from error
         return tensor
-
-    def _sizes(self, module: str) -> tuple[int, int]:
-        A, B = (self._shapes.get(f"{half}_bases_{module}", ()) for half in "AB")
-        return (A[-1], B[1]) if len(A) == len(B) == 3 else (0, 0)
-
-    def _check(self) -> None:
-        """FormatError unless every tensor has the shape that meta.json and the others imply."""
-        N, r = self._meta.num_bases, self._meta.rank
-        hidden = (self._shapes.get("trunk.0.bias") or (0,))[0]
-        outputs = (self._shapes.get("coeff_head.bias") or (0,))[0]
-        expected: dict[str, tuple[int, ...]] = {
-            "trunk.0.weight": (hidden, hidden),
-            "trunk.0.bias": (hidden,),
-            "coeff_head.weight": (outputs, hidden),
-            "coeff_head.bias": (outputs,),
-        }
-        for module, (d_in, d_out) in self.modules.items():
-            expected[f"A_bases_{module}"] = (N, r, d_in)
-            expected[f"B_bases_{module}"] = (N, d_out, r)
-        wrong = [
-            f"{name} is {self._shapes.get(name, 'missing')}, not {expected.get(name, 'known')}"
-            for name in sorted(expected.keys() | self._shapes.keys())
-            if self._shapes.get(name) != expected.get(name)
-        ]
-        per_layer = len(self.modules) * N * 2
-        if not outputs or not per_layer or outputs % per_layer:
-            wrong.append(f"{outputs} coefficients are no multiple of {per_layer}")
-        if wrong:
-            raise FormatError(f"the mapper does not fit its meta.json: {listed(wrong)}")

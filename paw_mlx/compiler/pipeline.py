@@ -27,8 +27,8 @@ import numpy as np
 
 from .. import hub, prompts
 from ..adapter import Adapter
-from ..errors import OptionError, PawError
-from ..formats.checkpoint import CompilerMeta
+from ..errors import FormatError, OptionError, PawError
+from ..formats.checkpoint import CompilerMeta, compiler_fingerprint
 from ..formats.fingerprint import fingerprint
 from ..interpreter.function import Function
 from ..interpreter.sharing import function
@@ -85,20 +85,28 @@ class Cost:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
+        """Add what the block takes, also one that fails."""
         mx.clear_cache()
         mx.reset_peak_memory()
         start = time.perf_counter()
-        yield
-        self.seconds = time.perf_counter() - start
-        self.peak_bytes = mx.get_peak_memory()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+            self.peak_bytes = max(self.peak_bytes, mx.get_peak_memory())
 
 
 @dataclass
 class Job:
-    """A spec on its way through the phases; `program` or `error` is set at the end."""
+    """A spec on its way through the phases; `program` or `error` is set at the end.
+
+    `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, or
+    written and then `edited`.
+    """
 
     spec: str
     pseudo_program: str | None = None
+    origin: str = ""
     program: Program | None = None
     error: PawError | None = None
     costs: dict[str, Cost] = field(default_factory=lambda: {phase: Cost() for phase in PHASES})
@@ -107,6 +115,7 @@ class Job:
         self.spec = self.spec.strip()
         if not self.spec:
             raise OptionError("the spec is empty")
+        self.origin = self.origin or ("written" if self.pseudo_program is None else "given")
 
 
 class Compiler:
@@ -132,6 +141,11 @@ class Compiler:
         self._mapper = Mapper(checkpoint)
         self._mapper.check(target.profile)
         self._encoder = Encoder(checkpoint)
+        if self._mapper.hidden_size != self._encoder.hidden_size:
+            raise FormatError(
+                f"the mapper takes {self._mapper.hidden_size} values, and the encoder gives "
+                f"{self._encoder.hidden_size}"
+            )
 
     @classmethod
     def load(
@@ -173,7 +187,7 @@ class Compiler:
     @cached_property
     def fingerprint(self) -> str:
         """The checkpoint's fingerprint (64 hex); other bits are another compiler."""
-        return fingerprint(self._checkpoint)
+        return compiler_fingerprint(self._checkpoint)
 
     def compile(self, spec: str, *, pseudo_program: str | None = None) -> Program:
         """Compile a spec; `pseudo_program` skips the first phase.
@@ -260,14 +274,15 @@ class Compiler:
         pseudo = job.pseudo_program or ""
         key = f"{job.spec}\0{pseudo}\0{self.fingerprint}"
         conversion = self.meta.conversion or {}
-        pseudo_compiler = self.__dict__.get("_pseudo_compiler")
-        record = {
+        record: dict[str, Any] = {
             "version": version("paw-mlx"),
             "bits": conversion.get("bits"),
-            "pseudo_compiler_fingerprint": pseudo_compiler and pseudo_compiler.fingerprint,
-            "instruction_sha256": pseudo_compiler and pseudo_compiler.instruction_sha256,
+            "pseudo_program": job.origin,
             "costs": {phase: asdict(cost) for phase, cost in job.costs.items()},
         }
+        if job.origin != "given":
+            record["pseudo_compiler_fingerprint"] = self._pseudo_compiler.fingerprint
+            record["instruction_sha256"] = self._pseudo_compiler.instruction_sha256
         return Program(
             template=prompts.template(pseudo, self.target.profile.turn),
             adapter=adapter,
@@ -288,7 +303,8 @@ class Compiler:
 
 
 def compile(spec: str, *, pseudo_program: str | None = None, **options: Any) -> Program:
-    """Compile a spec to a program. `options` are those of `Compiler.load`."""
+    """Compile a spec to a program. `options` are those of `Compiler.load`, its reference
+    being `compiler`."""
     with Compiler.load(options.pop("compiler", None), **options) as compiler:
         return compiler.compile(spec, pseudo_program=pseudo_program)
 

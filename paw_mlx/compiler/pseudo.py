@@ -18,7 +18,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from .. import settings
-from ..errors import CompileError, OptionError
+from ..errors import CompileError, OptionError, PseudoProgramError
 from ..files import replacing
 from ..formats.fingerprint import fingerprint
 from ..wheels import Progress, quiet
@@ -94,15 +94,6 @@ class Room:
     limit: int
 
 
-class PseudoProgramError(CompileError):
-    """No attempt gave a usable pseudo-program; `answer` is what the last one gave."""
-
-    def __init__(self, message: str, answer: str) -> None:
-        super().__init__(message, hint="Use a larger pseudo-compiler, or write it by hand.")
-        self.answer = answer
-        self.add_note(f"The last answer was:\n{answer}")
-
-
 def check(text: str, room: Room) -> str:
     """The pseudo-program in a text, markers included; what stands around it is left out.
 
@@ -133,7 +124,7 @@ def check(text: str, room: Room) -> str:
             "the pseudo-program has no example with an input and an output",
             hint="Write lines that begin with `Input: `, each followed by its `Output: `.",
         )
-    pseudo = f"{START}\n{body}\n{END}"
+    pseudo = text[text.index(START) : text.index(END) + len(END)]
     if (num_tokens := room.count(pseudo)) > room.limit:
         raise CompileError(
             f"the prompt with the pseudo-program takes {num_tokens} tokens, and {room.limit} fit",
@@ -183,7 +174,9 @@ class PseudoCompiler:
 
     def close(self) -> None:
         """Drop the model; the next `write` that needs it loads it again."""
-        self._model = None
+        if self._model is not None:
+            self._model.close()
+            self._model = None
         mx.clear_cache()
 
     def _written(self, spec: str, room: Room, report: Progress) -> str:
@@ -195,14 +188,15 @@ class PseudoCompiler:
             try:
                 return self._checked(answer, room)
             except CompileError as error:
-                fault = error
+                # Not the error itself: its traceback would hold this frame, and the model.
+                fault, way_out = str(error), " ".join(error.hints)
             if attempt < ATTEMPTS:
                 report(f"asking again, {attempt + 1} of {ATTEMPTS}: {fault}")
-                wish = f"That cannot be used: {fault}. {' '.join(fault.hints)}"
+                wish = f"That cannot be used: {fault}. {way_out}"
                 messages += [_message("assistant", answer), _message("user", wish)]
         raise PseudoProgramError(
             f"{ATTEMPTS} attempts gave no usable pseudo-program; at last {fault}", answer
-        ) from fault
+        )
 
     def _checked(self, answer: str, room: Room) -> str:
         pseudo = check(answer, room)

@@ -8,12 +8,15 @@ mapper.safetensors    the mapper converted, all float32
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError
+from .fingerprint import fingerprint
 from .untrusted import json_object, number, read_bytes, shown, string
 
 META, ENCODER = "meta.json", "compiler"
@@ -21,6 +24,7 @@ PUBLISHED_MAPPER, MAPPER = "lora_mapper.pt", "mapper.safetensors"
 CONVERTED = "paw_mlx"  # the key of meta.json under which a conversion records itself
 _STYLE = "minimal"
 _MAX_META_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 64 << 20
 _MAX_SIZE = 1 << 16
 
 
@@ -60,6 +64,16 @@ class CompilerMeta:
         """What the conversion recorded (bits, group_size, source), or None as published."""
         found = self.record.get(CONVERTED)
         return found if isinstance(found, dict) else None
+
+
+def compiler_fingerprint(folder: Path) -> str:
+    """The fingerprint (64 hex) of a converted compiler: weights, meta.json's numbers, tokenizer."""
+    record = {k: v for k, v in CompilerMeta.read(folder).record.items() if k != CONVERTED}
+    digest = hashlib.sha256(fingerprint(folder).encode())
+    digest.update(json.dumps(record, sort_keys=True).encode())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        digest.update(hashlib.sha256(read_bytes(folder / ENCODER / name, _MAX_TEXT_BYTES)).digest())
+    return digest.hexdigest()
 
 
 def is_converted(folder: Path) -> bool:

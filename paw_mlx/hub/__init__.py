@@ -73,29 +73,72 @@ def resolve_compiler(reference: str, *, offline: bool = False, progress: Progres
     What an interrupt left of a download is taken up again. NotFound, HubError, OfflineError
     or OptionError.
     """
-    offline = offline or settings.offline()
-    known = {p.compiler.split("/")[-1]: p.compiler for p in PROFILES.values() if p.compiler}
-    if reference not in known and (path := _local(reference)):
-        if (path / "meta.json").is_file():
-            return path
-        raise NotFound(f"{path} is no compiler: it has no meta.json")
+    repo = compiler_repo(reference)
+    if repo:
+        return _snapshot(repo, client.COMPILER, offline or settings.offline(), progress)
+    if (Path(reference).expanduser() / "meta.json").is_file():
+        return Path(reference).expanduser()
+    raise NotFound(f"{reference} is no compiler: it has no meta.json")
+
+
+def compiler_repo(reference: str) -> Repo | None:
+    """The hub repo that a compiler's reference means, None for a folder; NotFound for neither."""
+    known = published_compilers()
+    if reference not in known and _local(reference):
+        return None
     repo = Repo.of(known.get(reference, reference))
     if repo is None or repo.file:
         raise NotFound(
             f"no compiler {reference!r}: it is no path, no hub repo and no known name",
-            hint=f"Known: {listed(list(known))}.",
+            hint=f"Known: {listed([name for name in known if '/' not in name])}.",
         )
-    found, missing = client.cached(repo, client.COMPILER)
+    return repo
+
+
+def published_compilers() -> dict[str, str]:
+    """What the published compilers may be called, and their hub repos."""
+    repos = [profile.compiler for profile in PROFILES.values() if profile.compiler]
+    return {repo.split("/")[-1]: repo for repo in repos} | {repo: repo for repo in repos}
+
+
+def resolve_adapter(reference: str, *, offline: bool = False, progress: Progress = quiet) -> Path:
+    """An adapter's or a program's file or folder; fetched if it is not on this machine.
+
+    Besides what `resolve_program` takes: a hub repo of a PEFT or MLX adapter
+    (`org/name[@revision]`), or a GGUF file in one. NotFound, HubError, OfflineError or
+    OptionError.
+    """
+    offline = offline or settings.offline()
+    repo = None if _local(reference) else Repo.of(reference)
+    if repo is None or (store.is_reference(reference) and _is_stored(reference)):
+        return resolve_program(reference, offline=offline, progress=progress)
+    if repo.file and not repo.file.endswith(".gguf"):
+        return _program_on_hub(reference, offline)
+    return _snapshot(repo, client.ADAPTER, offline, progress)
+
+
+def _snapshot(repo: Repo, wanted: client.Wanted, offline: bool, progress: Progress) -> Path:
+    """What is wanted of a repo: from the cache, or fetched."""
+    found, missing = client.cached(repo, wanted)
     if found:
         return found
     if offline:
         raise OfflineError(
-            f"offline, and the compiler {reference} is not on this machine: "
+            f"offline, and the {wanted.what} {repo} is not on this machine: "
             f"{listed(missing)} missing",
-            hint=f"Run it once with the network on: paw-mlx convert-compiler {reference} FOLDER",
+            hint=f"Fetch it once with the network on: paw-mlx pull {repo}"
+            if wanted is client.COMPILER
+            else "Run this once with the network on.",
         )
     progress(f"fetching {repo} from the Hugging Face hub")
-    return client.download(repo, client.COMPILER)
+    return client.download(repo, wanted)
+
+
+def _is_stored(reference: str) -> bool:
+    try:
+        return store.find(reference).is_file()
+    except NotFound:
+        return False
 
 
 def installed() -> list[Installed]:
@@ -107,9 +150,9 @@ def installed() -> list[Installed]:
         (settings.cache_dir() / "bases", "base", "quantized"),
         (settings.data_dir() / "compilers", "compiler", "converted"),
     ):
-        for folder in root.glob("[!.]*"):
+        for folder in [*root.glob("[!.]*"), *root.glob(".*.partial")]:
             if size := sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()):
-                found.append(Installed(folder.name, kind, source, size, folder))
+                found.append(Installed(folder.name.lstrip("."), kind, source, size, folder))
     for repo in client.cached_repos():
         size, path = repo.size_on_disk, repo.repo_path
         if repo.repo_type == "model" and size and (what := _kind(repo.repo_id)):

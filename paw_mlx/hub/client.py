@@ -72,6 +72,11 @@ def _lacking_base(folder: Path) -> list[str]:
     return [*_missing(folder, ("config.json", "tokenizer.json")), *_lacking_weights(folder)]
 
 
+def _lacking_adapter(folder: Path) -> list[str]:
+    weights = any((folder / name).exists() for name in _ADAPTERS)
+    return _missing(folder, ("adapter_config.json", *(() if weights else _ADAPTERS[:1])))
+
+
 def _lacking_compiler(folder: Path) -> list[str]:
     mapper = (folder / "mapper.safetensors").exists() or (folder / "lora_mapper.pt").exists()
     return [
@@ -81,10 +86,17 @@ def _lacking_compiler(folder: Path) -> list[str]:
     ]
 
 
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
 _TEXTS = ("*.json", "*.jinja", "merges.txt")
 _WEIGHTS = "*.safetensors"
 BASE = Wanted("base", (*_TEXTS, _WEIGHTS), ("*/*",), _lacking_base)
 GGUF = Wanted("GGUF base", ("*.gguf",), ("*/*",), _lacking_base)
+ADAPTER = Wanted(
+    "adapter",
+    ("adapter_config.json", *_ADAPTERS),
+    ("*/*",),
+    _lacking_adapter,
+)
 _ENCODER = tuple(f"compiler/{pattern}" for pattern in (*_TEXTS, _WEIGHTS))
 COMPILER = Wanted(
     "compiler",
