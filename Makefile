@@ -30,7 +30,7 @@ parity: .venv/.oracles    ## compare with transformers, peft, gguf and the offic
 
 llamacpp: .venv/.llamacpp ## compare with llama.cpp; it compiles for a quarter of an hour
 	@.venv/bin/paw-mlx pull smollm2-135m
-	@$(RUN) pytest tests/parity/test_llamacpp.py
+	@$(RUN) pytest tests/parity/test_llamacpp.py tests/parity/test_written_adapters.py
 
 clean:                    ## remove all that this file and the tools made
 	@rm -rf .venv .paw build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

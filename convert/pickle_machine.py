@@ -155,7 +155,9 @@ class Machine:
             allowed = [g.name for g in (*self._calls, *self._tokens)]
             raise FormatError(
                 f"data.pkl asks for {shown(found.name)}, and may only ask for "
-                + listed(allowed, len(allowed))
+                + listed(allowed, 6),
+                hint="Where it was made, save the weights alone: "
+                'torch.save(checkpoint["state_dict"], path), or model.state_dict().',
             )
         self._stack.append(found)
 

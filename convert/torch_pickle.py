@@ -1,7 +1,8 @@
 """PyTorch's weights without PyTorch: the state dict in a `torch.save` ZIP.
 
 Nothing is executed, by construction: the pickle goes through a stack machine that knows the
-opcodes a state dict has, and six globals, which are names here and nobody's functions.
+opcodes a state dict has, and six globals, which are names here and nobody's functions; a
+training checkpoint may have those of tensors of any dtype besides, which are never read.
 Tensors are read from the file one at a time, when they are asked for.
 """
 
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -37,6 +38,19 @@ _STORAGES = {
     Global("torch.HalfStorage"): "f16",
     Global("torch.BFloat16Storage"): "bf16",
 }
+# What a checkpoint holds besides: described, and never read.
+_UNREAD = {
+    Global("torch.DoubleStorage"): "f64",
+    Global("torch.LongStorage"): "i64",
+    Global("torch.IntStorage"): "i32",
+    Global("torch.ShortStorage"): "i16",
+    Global("torch.CharStorage"): "i8",
+    Global("torch.ByteStorage"): "u8",
+    Global("torch.BoolStorage"): "bool",
+    Global("torch.ComplexFloatStorage"): "c64",
+    Global("torch.ComplexDoubleStorage"): "c128",
+}
+_DTYPES = _STORAGES | _UNREAD
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Storage:
 class TensorInfo(NamedTuple):
     """A tensor, by what it is; the rest says where, in elements of its storage."""
 
-    dtype: str  # f32, f16 or bf16
+    dtype: str  # f32, f16 or bf16; in a checkpoint also one that is not read, as i64
     shape: tuple[int, ...]
     storage: Storage
     offset: int
@@ -68,13 +82,17 @@ class TensorInfo(NamedTuple):
 class StateDict:
     """An open state dict, to be closed or used in `with`."""
 
-    def __init__(self, archive: Archive, path: Path) -> None:
+    def __init__(self, archive: Archive, path: Path, nested: Sequence[str] | None) -> None:
         self._archive, self._path = archive, path
         pickle = archive.read("data.pkl", MAX_PICKLE_BYTES)
-        state = Machine(_CALLS, _STORAGES, _storage).run(pickle)
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_flat(state))
+        if nested is None:
+            tensors = _flat(Machine(_CALLS, _STORAGES, _storage).run(pickle))
+        else:
+            tensors = _inner(Machine(_CALLS | _MORE_CALLS, _DTYPES, _storage).run(pickle), nested)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
         for info in self.tensors.values():
-            _check_storage(info.storage, archive)
+            if info.dtype in _NUMPY:
+                _check_storage(info.storage, archive)
 
     def read(self, name: str) -> np.ndarray:
         """One tensor, contiguous, in its dtype (bf16 as uint16).
@@ -85,6 +103,11 @@ class StateDict:
             if name not in self.tensors:
                 raise FormatError(f"there is no tensor {shown(name)}")
             info = self.tensors[name]
+            if info.dtype not in _NUMPY:
+                raise FormatError(
+                    f"the tensor {shown(name)} is {info.dtype}, and only {', '.join(_NUMPY)} "
+                    "are read"
+                )
             dtype = _NUMPY[info.dtype]
             flat = np.empty(info.span, dtype)
             if not info.span:
@@ -106,15 +129,17 @@ class StateDict:
         self.close()
 
 
-def open_state_dict(path: Path) -> StateDict:
+def open_state_dict(path: Path, *, nested: Sequence[str] | None = None) -> StateDict:
     """Open a flat state dict of float tensors that torch 1.6 or later saved.
 
+    With `nested`, a training checkpoint too: its tensors may stand under one of these keys, and
+    among plain values and tensors of other dtypes, which are described and not read.
     NotFound, or FormatError with the name of what was found instead.
     """
     file = opened(path)
     try:
         with _naming(path):
-            return StateDict(Archive(file), path)
+            return StateDict(Archive(file), path, nested)
     except BaseException:
         file.close()
         raise
@@ -132,23 +157,55 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _flat(state: object) -> dict[str, TensorInfo]:
     """The top of the pickle, if it is a dict of nothing but named tensors."""
+    found = _tensors(state)
+    if len(found) < len(_dict(state)):
+        raise _no_tensors(_dict(state), "no flat dict of tensors")
+    return found
+
+
+def _inner(state: object, nested: Sequence[str]) -> dict[str, TensorInfo]:
+    """The tensors of a checkpoint: under one of the keys `nested`, or else at its top."""
+    top = _dict(state)
+    inside = {key: top[key] for key in nested if isinstance(top.get(key), dict)}
+    found = {key: tensors for key, value in inside.items() if (tensors := _tensors(value))}
+    if len(found) > 1:
+        raise FormatError(
+            f"data.pkl has tensors under each of {listed([shown(key) for key in found])}",
+            hint="Save one of them alone: torch.save(checkpoint[key], path).",
+        )
+    tensors = next(iter(found.values())) if found else _tensors(state)
+    if not tensors:
+        raise _no_tensors(top, "no tensors")
+    return tensors
+
+
+def _dict(state: object) -> dict[object, object]:
     if not isinstance(state, dict):
         raise FormatError(f"data.pkl holds {kind(state)}, not a dict of tensors")
     if len(state) > MAX_TENSORS:
         raise FormatError(f"data.pkl holds {len(state)} values (limit {MAX_TENSORS})")
-    if others := [key for key, value in state.items() if not isinstance(value, TensorInfo)]:
-        inner = next((key for key in others if isinstance(state[key], dict)), None)
-        raise FormatError(
-            "data.pkl holds no flat dict of tensors: "
-            + listed([f"{shown(key)} is {kind(state[key])}" for key in others]),
-            hint=f"Save the inner dict alone: torch.save(checkpoint[{shown(inner)}], path)."
-            if inner is not None
-            else None,
-        )
-    for key in state:
+    return state
+
+
+def _tensors(state: object) -> dict[str, TensorInfo]:
+    """Those values of a dict that are tensors; their names are plain text."""
+    found = {key: v for key, v in _dict(state).items() if isinstance(v, TensorInfo)}
+    for key in found:
         if not isinstance(key, str) or not key.isprintable():
             raise FormatError(f"data.pkl names a tensor {kind(key)}, and a name is plain text")
-    return state
+    return cast(dict[str, TensorInfo], found)
+
+
+def _no_tensors(state: dict[object, object], what: str) -> FormatError:
+    others = [key for key, value in state.items() if not isinstance(value, TensorInfo)]
+    inner = next((key for key in others if isinstance(state[key], dict)), None)
+    return FormatError(
+        f"data.pkl holds {what}: "
+        + (listed([f"{shown(key)} is {kind(state[key])}" for key in others]) or "it is empty"),
+        hint=f"Save the inner dict alone: torch.save(checkpoint[{shown(inner)}], path)."
+        if inner is not None
+        else None,
+    )
 
 
 def _check_storage(storage: Storage, archive: Archive) -> None:
@@ -167,12 +224,12 @@ def _check_storage(storage: Storage, archive: Archive) -> None:
 def _storage(pid: object) -> Storage:
     """What a persistent id refers to."""
     match pid:
-        case ("storage", Global() as name, str(key), str(), int(count)) if name in _STORAGES:
+        case ("storage", Global() as name, str(key), str(), int(count)) if name in _DTYPES:
             if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", key):
                 raise FormatError(f"data.pkl refers to a storage {shown(key)}, and keys are plain")
             if count < 0:
                 raise FormatError(f"data.pkl has a storage of {count} elements")
-            return Storage(_STORAGES[name], key, count)
+            return Storage(_DTYPES[name], key, count)
     raise FormatError(f"data.pkl has {kind(pid)} for a persistent id, and no storage's")
 
 
@@ -237,8 +294,24 @@ def _parameter(args: tuple[object, ...]) -> TensorInfo:
     raise FormatError("data.pkl makes a parameter of something else than a tensor")
 
 
+def _stateful(args: tuple[object, ...]) -> TensorInfo:
+    """A parameter with attributes of its own, which are dropped."""
+    return _parameter(args[:3])
+
+
+def _size(args: tuple[object, ...]) -> tuple[object, ...]:
+    match args:
+        case (tuple(shape),):
+            return shape
+    raise FormatError(f"data.pkl makes a torch.Size of {len(args)} arguments, not of a tuple")
+
+
 _CALLS = {
     Global("collections.OrderedDict"): _ordered_dict,
     Global("torch._utils._rebuild_tensor_v2"): _tensor,
     Global("torch._utils._rebuild_parameter"): _parameter,
+}
+_MORE_CALLS = {
+    Global("torch._utils._rebuild_parameter_with_state"): _stateful,
+    Global("torch.Size"): _size,
 }

@@ -22,6 +22,7 @@ from paw_mlx.formats.untrusted import shown
 MAX_MEMBERS = 10_100
 _MAX_DIRECTORY_BYTES = 4 << 20  # of the archive's own list of members
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch's number, pickled
+_FIRST = re.compile(rb"[^/]+/(?:data\.pkl$|constants\.pkl$|data/|code/)")  # members
 _END = 22
 _END_64 = 56 + 20  # ZIP64's end and its locator stand right before the end
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
@@ -126,6 +127,18 @@ class Archive:
                 f"of a file of {self._size}"
             )
         return Member(name.partition("/")[2], start, info.file_size, info.CRC)
+
+
+def is_torch(path: Path) -> bool:
+    """Whether a regular file begins as torch's do, those that are refused by name included."""
+    try:
+        with opened(path) as file:
+            head = file.read(512)
+    except (FormatError, NotFound):
+        return False
+    first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    is_zip = head[:4] == b"PK\3\4" and _FIRST.match(first) is not None
+    return is_zip or head.startswith(_LEGACY)
 
 
 def opened(path: Path) -> BinaryIO:

@@ -88,6 +88,7 @@ __all__ = [
     "UnknownLayout",
     "compile",
     "compile_and_load",
+    "convert",
     "function",
     "load",
     "save",
@@ -95,6 +96,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "convert":  # a package that can be called
+        return importlib.import_module(".convert", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)

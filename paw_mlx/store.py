@@ -240,11 +240,11 @@ def _staging() -> Iterator[Path]:
 
 
 def _is_same(staged: Path, stored: Path) -> bool:
-    """Whether two programs are one: ids and what they compute, not when they were made."""
+    """Whether two programs are one: ids, specs and what they compute, not when they were made."""
     from . import formats
 
     a, b = formats.load(staged), formats.load(stored)
-    return (a.id, a.digest()) == (b.id, b.digest())
+    return (a.id, a.spec, a.digest()) == (b.id, b.spec, b.digest())
 
 
 def _copy(source: Path | bytes, staged: Path) -> None:

@@ -65,6 +65,63 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder"]
 
 
+FOLDERS = """
+import os, signal, sys
+from pathlib import Path
+from paw_mlx import files
+
+def write(path, name, fails=False):
+    with files.replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / name).write_bytes(b"")
+        if fails:
+            raise ValueError
+
+def kill_at_rename(number):
+    seen = []
+    def hook(event, args):
+        if event == "os.rename":
+            seen.append(event)
+            if len(seen) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+path, swaps = Path(sys.argv[1]), sys.argv[2] == "swaps"
+write(path, "old")
+if not swaps:
+    files._swapped = lambda one, other: False  # as on a disk that cannot
+for number in (1, 2):
+    child = os.fork()
+    if not child:
+        kill_at_rename(number)
+        write(path, "new")
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(*(os.listdir(path) if path.exists() else ["gone"]))
+try:
+    write(path, "newer", fails=True)
+except ValueError:
+    print(*os.listdir(path))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "found"), [("swaps", "new new new"), ("renames", "old gone old")], ids=str
+)
+def test_a_folder_is_never_gone_where_the_system_swaps_and_comes_back_elsewhere(
+    tmp_path: Path, how: str, found: str
+) -> None:
+    path = tmp_path / "folder [1]"
+    done = subprocess.run(
+        [sys.executable, "-c", FOLDERS, str(path), how],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == found.split()
+
+
 def test_a_block_that_writes_nothing_removes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()

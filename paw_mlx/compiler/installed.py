@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlx.core as mx
+
 from .. import hub, settings
+from ..convert.base import convert_base
 from ..convert.checkpoint import convert_compiler, stamp_of
 from ..errors import OptionError, listed
 from ..formats.checkpoint import CompilerMeta, is_converted
+from ..formats.fingerprint import fingerprint
 from ..profiles import PROFILES, find_profile
 from ..wheels import Progress, quiet
 
@@ -59,6 +63,19 @@ def installed_compiler(
     if repo:
         progress("the published files can go now: see `paw-mlx ls` and `paw-mlx rm`")
     return Path(made)
+
+
+def loadable_by_mlx_lm(path: Path, progress: Progress = quiet) -> Path:
+    """A model's folder for mlx-lm, which loads no GGUF: that is converted once, and kept."""
+    if path.is_dir():
+        return path
+    # Without a GPU float32 is the fast path, and packed weights are a hundred times slower.
+    bits = None if mx.default_device() == mx.Device(mx.gpu) else 32
+    name = f"{path.stem}-{fingerprint(path)[:8]}-mlx{bits or ''}"
+    kept = settings.cache_dir() / "bases" / name
+    if not kept.exists():
+        convert_base(path, kept, bits=bits, progress=progress)
+    return kept
 
 
 def _check_bits(source: Path, bits: int | None) -> None:

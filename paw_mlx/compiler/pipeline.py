@@ -38,7 +38,7 @@ from ..profiles import Profile, base_name
 from ..program import Program
 from ..wheels import Progress, quiet
 from .encoder import Encoder
-from .installed import compiler_for, installed_compiler
+from .installed import compiler_for, installed_compiler, loadable_by_mlx_lm
 from .mapper import Mapper
 from .pseudo import PseudoCompiler, Room, check
 
@@ -175,12 +175,7 @@ class Compiler:
 
         def find() -> PseudoCompiler:
             path = hub.resolve_base(pseudo_compiler, offline=offline, progress=progress)
-            if not path.is_dir():
-                raise OptionError(
-                    f"{pseudo_compiler} is a GGUF file, which mlx-lm does not load",
-                    hint="Name a folder or hub repo of safetensors as the pseudo-compiler.",
-                )
-            return PseudoCompiler(path, instruction)
+            return PseudoCompiler(loadable_by_mlx_lm(path, progress), instruction)
 
         return cls(checkpoint, target, find, keep_loaded=keep_loaded, progress=progress)
 

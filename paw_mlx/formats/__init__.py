@@ -8,14 +8,15 @@
     gguf         a     a    one adapter file
     mlx          a     a    adapter_config.json, adapters.safetensors
 
-    x: a whole program; a: an adapter, with `load_adapter` and `save_adapter`
+    x: a whole program; a: an adapter, with `load_adapter` and `save_adapter`. All are read;
+    `DTYPES` tells which dtypes each is written in.
 
 A layout is known by its bytes, never by a suffix: two containers share `.paw`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +28,22 @@ from ..program import Program
 from . import bundle, gguf, legacy, mlx, peft
 from .sites import Found
 from .summary import Summary
+from .tensors import FLOATS
 from .untrusted import shown
 
-__all__ = ["Summary", "load", "load_adapter", "save", "save_adapter", "sniff", "summarize"]
+__all__ = [
+    "DTYPES",
+    "Found",
+    "Summary",
+    "check_replaceable",
+    "load",
+    "load_adapter",
+    "read_adapter",
+    "save",
+    "save_adapter",
+    "sniff",
+    "summarize",
+]
 
 _PROGRAMS: dict[str, Callable[[Path, Profile | None], Program]] = {
     "paw": bundle.read_archive,
@@ -46,6 +60,15 @@ _WRITERS: dict[str, Callable[[Adapter, Path, Profile, str | None], None]] = {
     "peft": peft.write,
     "gguf": gguf.write,
     "mlx": mlx.write,
+}
+# What A and B may be stored as when a layout is written; without any, it is only read.
+DTYPES: Mapping[str, tuple[str, ...]] = {
+    "paw": gguf.DTYPES,
+    "directory": gguf.DTYPES,
+    "paw-v2": (),
+    "peft": tuple(FLOATS),
+    "gguf": gguf.DTYPES,
+    "mlx": mlx.DTYPES,
 }
 _MAGIC = {b"PK\x03\x04": "paw", legacy.MAGIC: "paw-v2", b"GGUF": "gguf"}
 # What a folder of ours may hold; one that holds more is not replaced.
@@ -78,8 +101,10 @@ def sniff(path: str | Path) -> str:
     )
 
 
-def load(path: str | Path) -> Program:
+def load(path: str | Path, profile: Profile | None = None) -> Program:
     """Load a program from a container: a `.paw` of either kind, or a program's folder.
+
+    Its adapter is checked against `profile`, or the base it names if that is a known one.
 
     FormatError for anything malformed, incomplete or not finite, and for a bare adapter;
     AdapterMismatch if its interpreter is known and the adapter does not fit.
@@ -90,17 +115,22 @@ def load(path: str | Path) -> Program:
             f"{path} holds an adapter ({layout}) and no program: it has no prompt",
             hint="Load it as an adapter, or give it a template with Program(...).",
         )
-    return _load(Path(path), layout, None)
+    return _load(Path(path), layout, profile)
 
 
 def load_adapter(path: str | Path, profile: Profile | None = None) -> Adapter:
     """Load the adapter of any layout, checked against `profile` or the base it names."""
+    return read_adapter(path, profile).adapter
+
+
+def read_adapter(path: str | Path, profile: Profile | None = None) -> Found:
+    """The adapter of any layout, as `load_adapter` does, and the base it names."""
     layout = sniff(path)
     if layout in _ADAPTERS:
-        return _load_adapter(Path(path), layout, profile).adapter
+        return _load_adapter(Path(path), layout, profile)
     program = _load(Path(path), layout, profile)
     assert program.adapter is not None
-    return program.adapter
+    return Found(program.adapter, program.interpreter)
 
 
 def save(
@@ -113,13 +143,14 @@ def save(
 ) -> None:
     """Save a program as a `.paw` ZIP, or as a folder if `path` ends with a slash.
 
-    `dtype` is the adapter's: q4_0, f16, f32, or None for as it is; `layout` may say "paw" or
-    "directory"; `profile` is needed where the program's interpreter is not a known one.
+    `dtype` is the adapter's: q4_0, q8_0, bf16, f16, f32, or None for as it is; `layout` may say
+    "paw" or "directory"; `profile` is needed where the program's interpreter is not a known one.
     Written atomically. OptionError for what cannot be written, HubError if the disk refuses.
     """
     layout = layout or ("directory" if str(path).endswith("/") else "paw")
     if layout not in ("paw", "directory"):
         raise OptionError(f"a program is saved as paw or directory, not {layout!r}")
+    _check_dtype(dtype, layout)
     profile = profile or find_profile(program.interpreter)
     if profile is None:
         raise OptionError(
@@ -129,7 +160,7 @@ def save(
     if program.adapter:
         _check(program.adapter, profile)
     path = Path(path)
-    _check_replaceable(path, is_folder=layout == "directory")
+    check_replaceable(path, layout)
     with replacing(path) as temporary:
         if layout == "directory":
             bundle.write(program, temporary, profile, dtype)
@@ -142,16 +173,19 @@ def save(
 def save_adapter(
     adapter: Adapter, path: str | Path, layout: str, profile: Profile, dtype: str | None = None
 ) -> None:
-    """Save an adapter as "peft", "gguf" or "mlx"; `dtype` None keeps what the layout can hold.
+    """Save an adapter as "peft", "gguf" or "mlx", in one of the layout's `DTYPES`.
 
+    None keeps what the layout can hold; for peft and mlx, q8_0 and q4_0 become f32, exactly.
+    `mlx-q4` is q4_0 in MLX's own packing, which mlx-lm does not load as an adapter.
     Written atomically. OptionError for what cannot be written, AdapterMismatch if the
     adapter does not fit `profile`, HubError if the disk refuses.
     """
     if layout not in _WRITERS:
         raise OptionError(f"an adapter is saved as {listed(list(_WRITERS))}, not {layout!r}")
+    _check_dtype(dtype, layout)
     _check(adapter, profile)
     path = Path(path)
-    _check_replaceable(path, is_folder=layout != "gguf")
+    check_replaceable(path, layout)
     with replacing(path) as temporary:
         _WRITERS[layout](adapter, temporary, profile, dtype)
 
@@ -192,6 +226,15 @@ def _load_adapter(path: Path, layout: str, profile: Profile | None) -> Found:
     return found
 
 
+def _check_dtype(dtype: str | None, layout: str) -> None:
+    if dtype is not None and dtype not in DTYPES[layout]:
+        others = [name for name, dtypes in DTYPES.items() if dtype in dtypes]
+        raise OptionError(
+            f"{layout} is written in {', '.join(DTYPES[layout])}, not {dtype}",
+            hint=f"{dtype} is for {listed(others)}." if others else None,
+        )
+
+
 def _check(adapter: Adapter, profile: Profile | None) -> None:
     adapter.check_finite()
     if profile:
@@ -203,17 +246,18 @@ def _sniff_folder(path: Path) -> str:
         return "directory"
     if (path / peft.CONFIG).exists():
         return "mlx" if (path / mlx.WEIGHTS).exists() else "peft"
+    peft.refuse_parent(path)
     raise UnknownLayout(
         f"{path} has neither {bundle.TEMPLATE} and {bundle.META} nor {peft.CONFIG}",
         hint="Name a file inside it, or another folder.",
     )
 
 
-def _check_replaceable(path: Path, *, is_folder: bool) -> None:
-    """OptionError if saving would remove what this package never wrote."""
+def check_replaceable(path: Path, layout: str) -> None:
+    """OptionError if saving in a layout would remove what this package never wrote."""
     if not path.is_dir():
         return
-    if not is_folder:
+    if layout in ("paw", "gguf"):
         raise OptionError(f"{path} is a folder", hint="Name a file in it.")
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS)
     if others:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import struct
 import zipfile
@@ -94,11 +95,13 @@ def pack(folder: Path, path: Path) -> None:
             if (folder / name).exists():
                 info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-                archive.writestr(info, (folder / name).read_bytes())
+                info.file_size = (folder / name).stat().st_size
+                with (folder / name).open("rb") as file, archive.open(info, "w") as member:
+                    shutil.copyfileobj(file, member, 1 << 20)
     if path.stat().st_size > MAX_ARCHIVE_BYTES:
         raise OptionError(
             f"the archive would have {path.stat().st_size} bytes (limit {MAX_ARCHIVE_BYTES})",
-            hint="Write the adapter as f16 or q4_0.",
+            hint="Write the adapter as q8_0 or q4_0.",
         )
 
 
@@ -220,10 +223,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
 
 def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     limit = MAX_EXPANDED_BYTES if info.filename == ADAPTER else MAX_TEXT_BYTES
-    found = bytearray()
-    with archive.open(info) as member:
-        while chunk := member.read(1 << 16):
-            found += chunk
-            if len(found) > limit:
-                raise FormatError(f"{info.filename} inflates to more than {limit} bytes")
-    return bytes(found)
+    if info.file_size > limit:
+        raise FormatError(f"{info.filename} inflates to more than {limit} bytes")
+    with archive.open(info) as member:  # which never gives more than the claimed size
+        return member.read(info.file_size + 1)

@@ -23,11 +23,12 @@ from ..adapter import BLOCKS, Adapter, Lora, Matrix, Site, missing_sites
 from ..errors import AdapterMismatch, FormatError, OptionError, listed
 from ..profiles import FAMILIES, PROFILES, Family, Profile, find_profile
 from .gguf_reader import TYPES, GGUFTensor, read_gguf
-from .sites import Found, check_complete, commonest, filled, folded, paired
-from .tensors import MAX_FILE_BYTES, float_matrix
+from .sites import Found, check_complete, commonest, factor, filled, folded, paired
+from .tensors import MAX_FILE_BYTES, Later, Stored, float_matrix
 from .untrusted import number, shown
 
-DTYPES = ("f32", "f16", "q4_0")
+DTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+QUANTIZED = ("q8_0", "q4_0")
 _KINDS = {name.lower(): kind for kind, (name, _, _) in TYPES.items()}
 _ALIGNMENT = 32
 _TENSOR = re.compile(r"(.+)\.weight\.lora_([ab])")
@@ -54,34 +55,42 @@ def read(source: Path | bytes, profile: Profile | None) -> Found:
     check_complete(sites, missing_sites(sites))
     base = str(file.metadata.get(_BASE, "")).removeprefix(_HUB)
     heads = _heads(file.metadata, adapter, family, profile or find_profile(base))
-    return Found(_reordered(adapter, heads, to_gguf=False), base)
+    return Found(_unpermuted(adapter, heads), base)
 
 
 def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> None:
-    """Write a GGUF adapter in f32, f16 or q4_0, or as stored (None).
+    """Write a GGUF adapter in one of `DTYPES`, or as stored (None).
 
-    OptionError if q4_0's blocks of 32 do not divide every row, the rank included.
+    OptionError if the blocks of a quantized dtype do not divide every row, the rank included.
     """
-    if dtype not in (None, *DTYPES):
-        raise OptionError(f"a GGUF adapter is written as {', '.join(DTYPES)}, not {dtype}")
     family = profile.family
     adapter = filled(adapter, missing_sites(adapter.sites), profile)
     # 0 would mean a scale of 1, so a silent site's zero goes into its B.
     alpha = commonest([o.alpha for o in adapter.sites.values() if o.alpha] or [1.0])
-    if dtype == "q4_0":
-        _check_blocks(adapter)
-    sites = {
-        site: Lora(recoded(o.A, dtype), recoded(folded(o.B, o.alpha / alpha), dtype), alpha)
-        for site, o in sorted(adapter.sites.items())
-    }
+    check_blocks(adapter, dtype)
     heads = {"q_proj": profile.num_heads, "k_proj": profile.num_kv_heads}
-    rows = _reordered(Adapter(sites), {m: heads[m] for m in family.permuted}, to_gguf=True)
-    tensors = {
-        f"{family.gguf_name(site)}.weight.lora_{half}": m
-        for site, lora in rows.sites.items()
-        for half, m in (("a", lora.A), ("b", lora.B))
-    }
+    tensors: dict[str, Stored] = {}
+    for site, lora in sorted(adapter.sites.items()):
+        name = f"{family.gguf_name(site)}.weight.lora_"
+        rows = None
+        if site.module in family.permuted:
+            rows = _order(lora.B.shape[0], heads[site.module], site)
+        tensors[f"{name}a"] = _later(lora.A, dtype)
+        tensors[f"{name}b"] = _later(lora.B, dtype, factor(lora.alpha, alpha), rows)
     _write_file(path, _keys(profile, float(alpha)), tensors)
+
+
+def _later(
+    m: Matrix, dtype: str | None, times: float = 1.0, rows: np.ndarray | None = None
+) -> Later:
+    """A matrix to be written: multiplied, in another dtype, its rows in another order."""
+    wanted = dtype or (m.dtype if times == 1 else "f32")
+
+    def made() -> Matrix:
+        matrix = recoded(folded(m, times), wanted)
+        return matrix if rows is None else matrix.take_rows(rows)
+
+    return Later.matrix(wanted, m.shape, made)
 
 
 def _keys(profile: Profile, alpha: float) -> dict[str, str | int | float]:
@@ -100,7 +109,7 @@ def _keys(profile: Profile, alpha: float) -> dict[str, str | int | float]:
 
 
 def _write_file(
-    path: Path, keys: Mapping[str, str | int | float], tensors: Mapping[str, Matrix]
+    path: Path, keys: Mapping[str, str | int | float], tensors: Mapping[str, Stored]
 ) -> None:
     """Write GGUF version 3. (gguf's own writer does not say why a disk refuses.)"""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
@@ -129,32 +138,35 @@ def _value(value: str | int | float) -> bytes:
     return struct.pack("<II", 4, value) if isinstance(value, int) else struct.pack("<If", 6, value)
 
 
-def quantized(m: Matrix) -> Matrix:
-    """A matrix in q4_0, bit for bit what the gguf package makes of its float32."""
+def quantized(m: Matrix, dtype: str) -> Matrix:
+    """A matrix in q8_0 or q4_0, bit for bit what the gguf package makes of its float32."""
     from gguf import GGMLQuantizationType, quants
 
     dense = m.dense()
     with np.errstate(all="ignore"):
-        made = Matrix("q4_0", m.shape, quants.quantize(dense, GGMLQuantizationType.Q4_0))
+        made = Matrix(dtype, m.shape, quants.quantize(dense, GGMLQuantizationType[dtype.upper()]))
     if not made.is_finite() and np.isfinite(dense).all():
-        raise OptionError(f"a weight of {np.abs(dense).max():.4g} is too large for q4_0")
+        raise OptionError(f"a weight of {np.abs(dense).max():.4g} is too large for {dtype}")
     return made
 
 
 def recoded(m: Matrix, dtype: str | None) -> Matrix:
-    """A matrix in another dtype (f32, f16, bf16 or q4_0); None keeps its own."""
+    """A matrix in another dtype, one of `DTYPES`; None keeps its own."""
     if dtype in (None, m.dtype):
         return m
-    return quantized(m) if dtype == "q4_0" else float_matrix(m.dense(), str(dtype))
+    return quantized(m, dtype) if dtype in QUANTIZED else float_matrix(m.dense(), str(dtype))
 
 
-def _check_blocks(adapter: Adapter) -> None:
-    block = BLOCKS["q4_0"][0]
+def check_blocks(adapter: Adapter, dtype: str | None) -> None:
+    """OptionError if the blocks of a quantized dtype do not divide every row of A and B."""
+    if dtype not in QUANTIZED:
+        return
+    block = BLOCKS[dtype][0]
     rows = {columns for o in adapter.sites.values() for columns in (o.A.shape[1], o.rank)}
     odd = sorted(columns for columns in rows if columns % block)
     if odd:
         raise OptionError(
-            f"q4_0 stores blocks of {block}, and there are rows of {listed(odd)} elements "
+            f"{dtype} stores blocks of {block}, and there are rows of {listed(odd)} elements "
             f"(ranks: {listed(adapter.ranks)})",
             hint="Write f16 instead, or make the rank a multiple of 32.",
         )
@@ -230,13 +242,12 @@ def _fitting(adapter: Adapter, family: Family) -> Profile | None:
     return None
 
 
-def _reordered(adapter: Adapter, heads: Mapping[str, int], *, to_gguf: bool) -> Adapter:
-    """The adapter with B's rows of the modules in `heads` in GGUF's order, or back."""
+def _unpermuted(adapter: Adapter, heads: Mapping[str, int]) -> Adapter:
+    """The adapter with B's rows of the modules in `heads` back in Hugging Face's order."""
     sites = dict(adapter.sites)
     for site, lora in adapter.sites.items():
         if site.module in heads:
-            index = _order(lora.B.shape[0], heads[site.module], site)
-            rows = index if to_gguf else np.argsort(index)
+            rows = np.argsort(_order(lora.B.shape[0], heads[site.module], site))
             sites[site] = Lora(lora.A, lora.B.take_rows(rows), lora.alpha)
     return Adapter(sites)
 

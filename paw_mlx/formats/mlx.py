@@ -3,8 +3,10 @@
     <layers>.<i>.<path>.lora_a   (d_in, r)      transposed: y += scale * (x @ a) @ b
     <layers>.<i>.<path>.lora_b   (r, d_out)
 
-One rank and one scale for all sites, and always the last `num_layers` layers. mlx-lm loads
-an incomplete file without a word; here every site it would have adapted must be there.
+One rank and one scale for all sites: smaller ranks are padded, other scales folded into b.
+mlx-lm loads an incomplete file without a word; here every site it would have adapted must be
+there. The dtype `mlx-q4`, which mlx-lm does not know, keeps A and B packed in 4 bits, in the
+canonical orientation, as `lora_A` and `lora_B` (see `mlx_q4`).
 """
 
 from __future__ import annotations
@@ -12,30 +14,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..adapter import Adapter, Lora, Matrix, Site
+from ..adapter import Adapter, Lora, Matrix, Site, row_bytes
 from ..errors import AdapterMismatch, FormatError
 from ..profiles import Family, Profile, find_profile
-from .sites import Found, check_complete, commonest, family_of, filled, folded, num_layers, paired
-from .tensors import (
-    Raw,
-    check_float_dtype,
-    float_matrix,
-    float_recoded,
-    matrix,
-    read_safetensors,
-    write_safetensors,
+from . import mlx_q4
+from .gguf import check_blocks, recoded
+from .sites import (
+    Found,
+    check_complete,
+    commonest,
+    factor,
+    family_of,
+    filled,
+    folded,
+    num_layers,
+    paired,
 )
+from .tensors import FLOATS, Later, Raw, Stored, matrix, read_safetensors, write_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, number, read_bytes, shown
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 _LAYERS = {"gpt2": "model.h"}  # where mlx-lm keeps its layers, if not where Hugging Face does
+DTYPES = (*FLOATS, mlx_q4.DTYPE)
 _TENSOR = re.compile(r"(.+)\.lora_([ab])")
+_PACKED = re.compile(r"(.+)\.lora_([AB])\.weight")
 
 
 def read(folder: Path, profile: Profile | None) -> Found:
@@ -46,34 +54,42 @@ def read(folder: Path, profile: Profile | None) -> Found:
     base = base if isinstance(base, str) else ""
     profile = profile or find_profile(base)
     raw = read_safetensors(folder / WEIGHTS, WEIGHTS)
-    family = _family(raw, profile)
-    pairs = paired(raw, _TENSOR, family.site_of_path)
+    is_packed = _is_packed(config)
+    pattern = _PACKED if is_packed else _TENSOR
+    family = _family(raw, pattern, profile)
+    names = [n for n in raw if not (is_packed and n.endswith((".scales", ".biases")))]
+    pairs = paired(names, pattern, family.site_of_path)
     check_complete(pairs, _declared(config, keys, family, num_layers(pairs, profile)))
+    take = _unpacked if is_packed else _turned
     sites = {}
     for site, pair in pairs.items():
-        A, B = (_transposed(matrix(name, raw[name])) for name in pair)
+        A, B = (take(name, raw) for name in pair)
         if A.shape[0] != rank:
             raise AdapterMismatch(
                 f"{CONFIG} gives the rank {rank:g}, and lora_a of {site} has {A.shape[0]}"
             )
         sites[site] = Lora(A, B, scale * A.shape[0])
+    if raw:
+        raise AdapterMismatch(f"{len(raw)} tensors belong to no A or B: {shown(sorted(raw))}")
     return Found(Adapter(sites), base)
 
 
 def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -> None:
-    """Write an mlx-lm adapter in f32, f16 or bf16, or as stored (None)."""
-    check_float_dtype(dtype, "MLX")
+    """Write an mlx-lm adapter in one of `DTYPES`, or as stored (None; 4 and 8 bits as f32)."""
     family = _in_mlx(profile.family)
     first, rank = adapter.layers[0], adapter.ranks[-1]
     span = range(first, profile.num_layers)
     adapter = filled(adapter, [Site(i, m) for i in span for m in adapter.modules], profile)
     scale = commonest(lora.scale for lora in adapter.sites.values()) or 1.0
-    tensors = {}
+    is_packed = dtype == mlx_q4.DTYPE
+    check_blocks(adapter, "q4_0" if is_packed else None)
+    store = _packed if is_packed else _later
+    tensors: dict[str, Stored] = {}
     for site, lora in adapter.sites.items():
-        halves = _padded(lora.A, rank, 0), _padded(folded(lora.B, lora.scale / scale), rank, 1)
-        for half, m in zip("ab", halves, strict=True):
-            name = f"{family.path(site)}.lora_{half}"
-            tensors[name] = _transposed(float_recoded(m, dtype))
+        name = f"{family.path(site)}.lora_"
+        tensors |= store(f"{name}a", lora.A, (rank, lora.A.shape[1]), 1.0, dtype)
+        times = factor(lora.scale, scale)
+        tensors |= store(f"{name}b", lora.B, (lora.B.shape[0], rank), times, dtype)
     config = {
         "fine_tune_type": "lora",
         "model": profile.repo,
@@ -84,42 +100,81 @@ def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -
             "dropout": 0.0,
             "keys": [family.paths[module] for module in adapter.modules],
         },
+        **({"quantization": mlx_q4.QUANTIZATION} if is_packed else {}),
     }
     folder.mkdir(exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write_safetensors(folder / WEIGHTS, tensors, {"format": "mlx"})
 
 
+def _later(
+    name: str, m: Matrix, shape: tuple[int, int], times: float, dtype: str | None
+) -> dict[str, Stored]:
+    """A float matrix to be written transposed: multiplied, padded to `shape`."""
+    wanted = dtype or (m.dtype if m.dtype in FLOATS and times == 1 else "f32")
+
+    def made() -> Matrix:
+        return _transposed(_padded(recoded(folded(m, times), wanted), shape))
+
+    return {name: Later.matrix(wanted, shape[::-1], made)}
+
+
+def _packed(
+    name: str, m: Matrix, shape: tuple[int, int], times: float, dtype: str | None
+) -> dict[str, Stored]:
+    """The parts of a matrix to be written in 4 bits; its blocks are made here."""
+    stem, half = name[:-1], name[-1].upper()
+    parts = mlx_q4.packed(_padded(recoded(folded(m, times), "q4_0"), shape))
+    return {f"{stem}{half}.{part}": tensor for part, tensor in parts.items()}
+
+
+def _turned(name: str, raw: dict[str, Raw]) -> Matrix:
+    """Take a float matrix out of `raw`, in the canonical orientation."""
+    return _transposed(matrix(name, raw.pop(name)))
+
+
+def _unpacked(name: str, raw: dict[str, Raw]) -> Matrix:
+    """Take the parts of a 4-bit matrix out of `raw`."""
+    stem = name.removesuffix("weight")
+    if missing := [part for part in mlx_q4.PARTS if stem + part not in raw]:
+        raise AdapterMismatch(f"the packed {shown(name)} has no {' and no '.join(missing)}")
+    return mlx_q4.unpacked(name, {part: raw.pop(stem + part) for part in mlx_q4.PARTS})
+
+
+def _is_packed(config: Mapping[str, Any]) -> bool:
+    given = config.get("quantization")
+    if given not in (None, mlx_q4.QUANTIZATION):
+        raise FormatError(
+            f"quantization is {shown(given)}, and adapters are packed as {mlx_q4.QUANTIZATION}"
+        )
+    return given is not None
+
+
 def _transposed(m: Matrix) -> Matrix:
-    """The transpose, still as stored: elements of one, two or four bytes change places."""
+    """The transpose, still as stored: elements of two or four bytes change places."""
     size = m.data.shape[1] // m.shape[1]
     turned = m.data.reshape(*m.shape, size).transpose(1, 0, 2)
     rows, columns = m.shape[1], m.shape[0]
     return Matrix(m.dtype, (rows, columns), np.ascontiguousarray(turned).reshape(rows, -1))
 
 
-def _padded(m: Matrix, rank: int, axis: int) -> Matrix:
-    """A matrix with zeros up to `rank` along an axis."""
-    if m.shape[axis] == rank:
+def _padded(m: Matrix, shape: tuple[int, int]) -> Matrix:
+    """A matrix with zeros up to a shape; bytes of zero are zeros in every dtype."""
+    if m.shape == shape:
         return m
-    widths = [(0, 0), (0, 0)]
-    widths[axis] = (0, rank - m.shape[axis])
-    m = float_recoded(m, None)
-    return float_matrix(np.pad(m.dense(), widths), m.dtype)
+    added = shape[0] - m.shape[0], row_bytes(m.dtype, shape[1]) - m.data.shape[1]
+    return Matrix(m.dtype, shape, np.pad(m.data, [(0, extra) for extra in added]))
 
 
 def _in_mlx(family: Family) -> Family:
     return dataclasses.replace(family, layers=_LAYERS.get(family.name, family.layers))
 
 
-def _family(raw: Mapping[str, Raw], profile: Profile | None) -> Family:
+def _family(names: Iterable[str], pattern: re.Pattern[str], profile: Profile | None) -> Family:
     if profile:
         return _in_mlx(profile.family)
-    if any(name.startswith(f"{_LAYERS['gpt2']}.") for name in raw):
-        names = [name.replace(_LAYERS["gpt2"], "transformer.h", 1) for name in raw]
-    else:
-        names = list(raw)
-    return _in_mlx(family_of(names, _TENSOR))
+    given = re.compile(rf"^{re.escape(_LAYERS['gpt2'])}\b")
+    return _in_mlx(family_of([given.sub("transformer.h", name) for name in names], pattern))
 
 
 def _parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | None]:
@@ -142,17 +197,20 @@ def _parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | No
 
 def _declared(
     config: Mapping[str, Any], keys: list[str] | None, family: Family, layers: int
-) -> Iterator[Site]:
-    """Every site mlx-lm would adapt: the keys (or all modules) of the last layers."""
+) -> list[Site]:
+    """Every site mlx-lm would adapt: the keys (or all modules) of the last layers, and the
+    sites that keys name by their whole path."""
     last = config.get("num_layers")
     if type(last) is not int:
         raise FormatError(f"num_layers is {shown(last)}, not a whole number")
     first = max(layers - last, 0) if last > 0 else 0
     modules = {path: module for module, path in family.paths.items()}
-    unknown = [key for key in keys or () if key not in modules]
+    keys = list(modules) if keys is None else keys
+    alone = {key: site for key in keys if (site := family.site_of_path(key))}
+    unknown = [key for key in keys if key not in modules and key not in alone]
     if unknown:
         raise AdapterMismatch(
             f"keys names {shown(unknown)}, and {family.name} has no such linear module"
         )
-    chosen = [modules[key] for key in keys] if keys is not None else list(family.modules)
-    return (Site(i, m) for i in range(first, layers) for m in chosen)
+    everywhere = [modules[key] for key in keys if key in modules]
+    return [*alone.values(), *(Site(i, m) for i in range(first, layers) for m in everywhere)]

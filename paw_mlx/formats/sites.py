@@ -7,6 +7,7 @@ form fills gaps with zeros and folds unequal factors into B, in float32.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site
-from ..errors import AdapterMismatch, listed
+from ..errors import AdapterMismatch, OptionError, listed
 from ..profiles import FAMILIES, MAX_LAYERS, Family, Profile
 from .untrusted import shown
 
@@ -100,7 +101,21 @@ def filled(adapter: Adapter, sites: Iterable[Site], profile: Profile) -> Adapter
 
 def folded(B: Matrix, factor: float) -> Matrix:
     """B times a factor, in float32; unchanged, as stored, where the factor is one."""
-    return B if factor == 1 else Matrix.from_array(B.dense() * np.float32(factor))
+    if factor == 1:
+        return B
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = Matrix.from_array(B.dense() * np.float32(factor))
+    if not made.is_finite():
+        raise OptionError(
+            f"the scales differ too much for a layout with one: B times {factor:.4g} is infinite",
+            hint="PEFT has an alpha for every site.",
+        )
+    return made
+
+
+def factor(value: float, common: float) -> float:
+    """What B is multiplied by where a layout has one scale; alike but for an ulp is one."""
+    return 1.0 if math.isclose(value, common, rel_tol=1e-12) else value / common
 
 
 def commonest(values: Iterable[float]) -> float:

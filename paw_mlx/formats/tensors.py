@@ -1,29 +1,32 @@
 """Float tensors as bytes: safetensors in and out, and one dtype into another.
 
 A matrix that already has the wanted dtype is passed on unchanged, bit for bit. bf16 never
-becomes numpy's business: it is two bytes of a float32, rounded to nearest even.
+becomes numpy's business: it is two bytes of a float32, rounded to nearest even. A writer
+tells the header first and makes each tensor when its turn comes: one at a time in memory.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
-import safetensors
 
 from ..adapter import Matrix, row_bytes
-from ..errors import FormatError, OptionError
-from .untrusted import json_object, read_bytes, shown
+from ..errors import FormatError, NotFound, OptionError
+from .untrusted import MAX_TEXT_BYTES, json_object, shown
 
 MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
 _ITEM_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
 _ITEM_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 FLOATS = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+_WRITTEN = {**FLOATS, "u32": "U32"}
 
 
 class Raw(NamedTuple):
@@ -31,17 +34,25 @@ class Raw(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 def read_safetensors(source: Path | bytes, name: str) -> dict[str, Raw]:
-    """All tensors of a safetensors file; FormatError if it is malformed or too large."""
-    data = source if isinstance(source, bytes) else read_bytes(source, MAX_FILE_BYTES)
+    """All tensors of a safetensors file; FormatError if it is malformed or too large.
+
+    A file's tensors are read one by one, so what is popped is freed; those of bytes are views.
+    """
+    if isinstance(source, bytes):
+        view, slots = memoryview(source), _whole(io.BytesIO(source), name)
+        return {n: Raw(s.dtype, s.shape, view[s.start :][: s.num_bytes]) for n, s in slots.items()}
     try:
-        entries = safetensors.deserialize(data)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise FormatError(f"{name} is not valid safetensors: {shown(str(error))}") from error
-    return {key: Raw(e["dtype"], tuple(e["shape"]), e["data"]) for key, e in entries}
+        with _opened(source) as file:
+            slots = _whole(file, name)
+            return {n: Raw(s.dtype, s.shape, _bytes(file, s)) for n, s in slots.items()}
+    except FileNotFoundError as error:
+        raise NotFound(f"no such file: {source}") from error
+    except OSError as error:
+        raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
 
 
 class Slot(NamedTuple):
@@ -63,22 +74,52 @@ def safetensors_index(path: Path) -> dict[str, Slot]:
     FormatError if the header is malformed or a tensor leaves the file.
     """
     try:
-        if not path.is_file():
-            raise FormatError(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise FormatError(f"{path} is not safetensors: its header has {length} bytes")
-            header = json_object(file.read(length), f"the header of {path.name}")
+        with _opened(path) as file:
+            return _index(file, str(path), _MAX_HEADER_BYTES)[1]
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file():
+        raise FormatError(f"{path} is not a regular file")
+    return path.open("rb")
+
+
+def _bytes(file: BinaryIO, slot: Slot) -> bytes:
+    file.seek(slot.start)
+    return file.read(slot.num_bytes)
+
+
+def _index(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:
+    """Where an open file's data begins, and its tensors; the header has at most `most` bytes."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(most, size - 8):
+        raise FormatError(f"{name} is not safetensors: its header has {length} bytes")
+    header = json_object(file.read(length), f"the header of {name}")
     header.pop("__metadata__", None)
-    return {name: _slot(path, name, entry, 8 + length, size) for name, entry in header.items()}
+    begin = 8 + length
+    return begin, {key: _slot(name, key, entry, begin, size) for key, entry in header.items()}
 
 
-def _slot(path: Path, name: str, entry: Any, begin: int, size: int) -> Slot:
+def _whole(file: BinaryIO, name: str) -> dict[str, Slot]:
+    """The tensors of a file small enough to read, which fill it without a gap."""
+    size = file.seek(0, 2)
+    if size > MAX_FILE_BYTES:
+        raise FormatError(f"{name} has {size} bytes (limit {MAX_FILE_BYTES})")
+    end, slots = _index(file, name, MAX_TEXT_BYTES)
+    for slot in sorted(slots.values(), key=lambda slot: (slot.start, slot.num_bytes)):
+        if slot.start != end:
+            raise FormatError(f"{name} has a tensor at byte {slot.start}, and {end} was expected")
+        end += slot.num_bytes
+    if end != size:
+        raise FormatError(f"{name} has {size} bytes, and its tensors end at {end}")
+    return slots
+
+
+def _slot(file: str, name: str, entry: Any, begin: int, size: int) -> Slot:
     """One entry of a header, checked against the size of the file."""
     try:
         dtype, shape = entry["dtype"], tuple(entry["shape"])
@@ -89,7 +130,7 @@ def _slot(path: Path, name: str, entry: Any, begin: int, size: int) -> Slot:
         fits = False
     if not fits or begin + end > size:
         raise FormatError(
-            f"{path}: the tensor {shown(name)} is {shown(entry, 120)}, and the file has "
+            f"{file}: the tensor {shown(name)} is {shown(entry, 120)}, and the file has "
             f"{size} bytes, {begin} of them before the data"
         )
     return Slot(dtype, shape, begin + start, end - start)
@@ -108,14 +149,49 @@ def matrix(name: str, raw: Raw) -> Matrix:
     return Matrix(dtype, (rows, columns), data.reshape(rows, row_bytes(dtype, columns)))
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Matrix], metadata: dict[str, str]) -> None:
-    """Write float matrices, sorted by name; the same tensors give the same bytes."""
-    header: dict[str, object] = {"__metadata__": metadata}
+class Stored(Protocol):
+    """What a writer needs of a tensor; `data` is asked for once, when it is written."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def data(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Later:
+    """A tensor whose bytes are made when they are written."""
+
+    dtype: str
+    shape: tuple[int, int]
+    nbytes: int
+    make: Callable[[], np.ndarray]
+
+    @classmethod
+    def matrix(cls, dtype: str, shape: tuple[int, int], make: Callable[[], Matrix]) -> Later:
+        """A matrix to come."""
+        num_bytes = shape[0] * row_bytes(dtype, shape[1])
+        return cls(dtype, shape, num_bytes, lambda: make().data)
+
+    @property
+    def data(self) -> np.ndarray:
+        return self.make()
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors sorted by name, each made in its turn; the same ones give the same bytes."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name, m in sorted(tensors.items()):
         offsets = [at, at + m.nbytes]
         header[name] = {
-            "dtype": FLOATS[m.dtype],
+            "dtype": _WRITTEN[m.dtype],
             "shape": list(m.shape),
             "data_offsets": offsets,
         }
@@ -149,11 +225,3 @@ def float_recoded(m: Matrix, dtype: str | None) -> Matrix:
     """A matrix in a float dtype; None keeps floats as they are and decodes 4 and 8 bits."""
     wanted = dtype or (m.dtype if m.dtype in FLOATS else "f32")
     return m if m.dtype == wanted else float_matrix(m.dense(), wanted)
-
-
-def check_float_dtype(dtype: str | None, layout: str) -> None:
-    """OptionError if a layout of plain floats cannot hold `dtype`."""
-    if dtype is not None and dtype not in FLOATS:
-        raise OptionError(
-            f"{layout} holds {', '.join(FLOATS)}, not {dtype}", hint="GGUF can hold q4_0."
-        )

@@ -2,7 +2,8 @@
 
 Sizes that fit say nothing about the weights. A program that records its base's fingerprint
 is held to it; one that records none runs unchecked. `--bits` is the user's own choice and no
-drift: the fingerprint is that of the base before it is quantized on load.
+drift: the fingerprint is that of the base before it is quantized on load, and a base that was
+converted goes for its source too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def check_drift(program: Program, base: Base, *, strict: bool) -> None:
     DriftWarning points three callers up; AdapterMismatch instead if `strict`.
     """
     made_for = recorded(program.meta, "interpreter")
-    if made_for is None or made_for == base.fingerprint:
+    if made_for in (None, base.source_fingerprint) or made_for == base.fingerprint:
         return
     message = (
         f"the base {base.path} has the fingerprint {base.fingerprint[:12]!r}, and the program was "

@@ -7,7 +7,8 @@ GGUF's rotary order and are put back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..errors import FormatError
 from ..formats.gguf_reader import GGUFTensor, read_gguf
 from ..profiles import FAMILIES, Family, Profile
 from .models import MODELS
-from .source import Source, Tensors
+from .source import Source, Tensors, common_dtype
 from .tokenizer import Tokenizer
 
 # Hugging Face's config key -> GGUF's, below the architecture; `?` marks optional ones.
@@ -42,6 +43,8 @@ _GPT2_KEYS = {
     "n_positions": "context_length",
     "layer_norm_epsilon": "attention.layer_norm_epsilon",
 }
+_PACKED = ("Q4_0", "Q4_1", "Q8_0")
+_FLOATS = {"F32": mx.float32, "F16": mx.float16}
 
 
 def read(path: Path) -> Source:
@@ -57,16 +60,16 @@ def read(path: Path) -> Source:
         )
     config = _config(file.metadata, family, file.tensors)
     names = _names(family, Profile.from_config(config).num_layers)
-    tensors: Tensors = {}
+    stored: dict[str, dict[str, GGUFTensor]] = {}
     for name, tensor in file.tensors.items():
         stem, _, kind = name.rpartition(".")
         if stem not in names:
             raise FormatError(f"{path} holds the unknown tensor {name}")
-        tensors |= {
-            f"{names[stem]}.{part}": _unpermuted(array, names[stem], config, family)
-            for part, array in _arrays(tensor, kind).items()
-        }
-    return Source(config, tensors, Tokenizer.from_gguf(file.metadata))
+        stored.setdefault(names[stem], {})[kind] = tensor
+    layers: dict[str, Callable[[], Tensors]] = {
+        layer: partial(_layer, layer, tensors, config, family) for layer, tensors in stored.items()
+    }
+    return Source(config, layers, Tokenizer.from_gguf(file.metadata), _dtype(file.tensors))
 
 
 def _config(
@@ -98,19 +101,35 @@ def _names(family: Family, num_layers: int) -> dict[str, str]:
     return names
 
 
+def _dtype(tensors: Mapping[str, GGUFTensor]) -> mx.Dtype:
+    """float16 beside packed blocks, whose scales it is; other blocks count as bfloat16."""
+    kinds = {tensor.type_name for tensor in tensors.values() if len(tensor.shape) == 2}
+    if kinds & set(_PACKED):
+        return mx.float16
+    return common_dtype(_FLOATS.get(kind, mx.bfloat16) for kind in kinds)
+
+
+def _layer(
+    path: str, stored: Mapping[str, GGUFTensor], config: Mapping[str, Any], family: Family
+) -> Tensors:
+    """The tensors of one layer, decoded or packed."""
+    return {
+        part: _unpermuted(array, path, config, family)
+        for kind, tensor in stored.items()
+        for part, array in _arrays(tensor, kind).items()
+    }
+
+
 def _arrays(tensor: GGUFTensor, kind: str) -> dict[str, mx.array]:
     """A tensor's parts under the names of its layer: weight alone, or a packed triple."""
-    if tensor.type_name in ("Q4_0", "Q4_1", "Q8_0") and len(tensor.shape) == 2:
+    if tensor.type_name in _PACKED and len(tensor.shape) == 2:
         return _packed(tensor)
     if tensor.type_name == "F16":
         return {kind: mx.array(tensor.data.view("<f2").reshape(tensor.shape))}
     if tensor.type_name == "BF16":
         raw = mx.array(tensor.data.view("<u2").reshape(tensor.shape))
         return {kind: raw.view(mx.bfloat16)}
-    dense = mx.array(tensor.dense())
-    quantized = tensor.type_name != "F32"
-    on_gpu = mx.default_device() == mx.Device(mx.gpu)
-    return {kind: dense.astype(mx.bfloat16) if quantized and on_gpu else dense}
+    return {kind: mx.array(tensor.dense())}
 
 
 def _packed(tensor: GGUFTensor) -> dict[str, mx.array]:

@@ -118,13 +118,17 @@ class Tokenizer:
         found = (self._tokenizer.token_to_id(token) for token in tokens)
         return [i for i in found if i is not None]
 
+    def token(self, id_: int) -> str | None:
+        """The token of an id, as the vocabulary writes it."""
+        return self._tokenizer.id_to_token(id_)
+
     def stream(self) -> TextStream:
         """A decoder that takes one token at a time."""
         return TextStream(self._tokenizer)
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
-        self._tokenizer.save(str(path))
+        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 class TextStream:

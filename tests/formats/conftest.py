@@ -33,6 +33,11 @@ def llama() -> Profile:
 
 
 @pytest.fixture
+def bases() -> dict[str, Profile]:
+    return {family: _base(family) for family in ("llama", "qwen3", "gpt2")}
+
+
+@pytest.fixture
 def make() -> Maker:
     """Make a random adapter: make(profile, rank=, sites=, dtype=, alpha=)."""
 

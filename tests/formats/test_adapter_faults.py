@@ -140,7 +140,8 @@ def test_peft_feature_that_is_no_plain_lora_is_refused_with_its_reason(
     edited: Edit, key: str
 ) -> None:
     error = refused(edited("peft", lambda c: c.update({key: ["x"]})), key)
-    assert REFUSED[key] in str(error)
+    assert REFUSED[key].reason in str(error)
+    assert error.hints == [REFUSED[key].remedy]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +260,29 @@ def test_mlx_without_keys_means_every_module(edited: Edit) -> None:
     sites = [Site(i, "q_proj") for i in range(3)]
     path = edited("mlx", lambda config: config["lora_parameters"].pop("keys"), sites=sites)
     refused(path, "18 sites should be there")
+
+
+@pytest.mark.parametrize("num_layers", [1, -1])
+def test_mlx_keys_may_be_whole_paths(edited: Edit, num_layers: int) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["num_layers"] = num_layers
+        config["lora_parameters"]["keys"] = ["model.layers.1.self_attn.q_proj", "mlp.up_proj"]
+
+    def keep(tensors: dict[str, np.ndarray]) -> None:
+        for name in {*tensors} - {*kept}:
+            del tensors[name]
+
+    sites = [Site(i, m) for i in range(3) for m in ("q_proj", "up_proj")]
+    first = 0 if num_layers < 0 else 2
+    paths = ["1.self_attn.q_proj", *(f"{i}.mlp.up_proj" for i in range(first, 3))]
+    kept = [f"model.layers.{path}.lora_{half}" for path in paths for half in "ab"]
+    adapter = formats.load_adapter(edited("mlx", change, keep, sites=sites))
+    assert {str(site) for site in adapter.sites} == {
+        "1.q_proj",
+        *(f"{i}.up_proj" for i in range(first, 3)),
+    }
+    kept = [name for name in kept if "q_proj" not in name]
+    refused(edited("mlx", change, keep, sites=sites), "1 sites should be there.*1.q_proj")
 
 
 # --- GGUF --------------------------------------------------------------------------------

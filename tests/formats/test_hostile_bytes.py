@@ -307,6 +307,82 @@ def test_unknown_things_are_told_apart(tmp_path: Path) -> None:
     assert "adapter_config.json" in caught.value.hints[0]
 
 
+def test_folder_of_several_adapters_names_them(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(GOLDEN / "peft", tmp_path / "all" / name)
+    with pytest.raises(UnknownLayout, match="'first', 'second'") as caught:
+        formats.load_adapter(tmp_path / "all")
+    assert "first" in caught.value.hints[0]
+    assert formats.load_adapter(tmp_path / "all" / "first").sites
+
+
+# --- safetensors -------------------------------------------------------------------------
+
+
+def two_tensors(path: Path, change: Callable[[dict], None], tail: bytes = b"") -> Path:
+    """A PEFT folder with A and B of one site, after a change of the header."""
+    shape = [4, 4]
+    names = [f"base_model.model.model.layers.0.self_attn.v_proj.lora_{h}.weight" for h in "AB"]
+    header = {
+        name: {"dtype": "F32", "shape": shape, "data_offsets": [64 * i, 64 * i + 64]}
+        for i, name in enumerate(names)
+    }
+    change(header)
+    text = json.dumps(header).encode()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["v_proj"]}
+    path.mkdir()
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    (path / "adapter_model.safetensors").write_bytes(
+        len(text).to_bytes(8, "little") + text + np.ones(32, "<f4").tobytes() + tail
+    )
+    return path
+
+
+def first(header: dict) -> dict:
+    return next(iter(header.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "tail", "sentence"),
+    [
+        (lambda h: None, b"more", "its tensors end at"),
+        (lambda h: [e.update(data_offsets=[64, 128]) for e in h.values()], b"", "was expected"),
+        (lambda h: [e.update(data_offsets=[0, 64]) for e in h.values()], b"", "was expected"),
+        (lambda h: first(h).update(data_offsets=[4, 68]), b"", "was expected"),
+        (lambda h: first(h).update(data_offsets=[-64, 0]), b"", "the tensor .* is"),
+        (lambda h: first(h).update(data_offsets=[1 << 60, (1 << 60) + 64]), b"", "the tensor"),
+        (lambda h: first(h).update(shape=[1 << 60, 4]), b"", "the tensor .* is"),
+        (lambda h: first(h).update(shape=[True, 16]), b"", "the tensor .* is"),
+        (lambda h: first(h).update(dtype="F31"), b"", "the tensor .* is"),
+        (lambda h: h.update(x=[1]), b"", "the tensor 'x' is"),
+        (lambda h: h.update(x={"a": "b" * (17 << 20)}), b"", "its header has 17"),
+    ],
+)
+def test_safetensors_header_that_lies_is_refused(
+    tmp_path: Path, change: Callable[[dict], None], tail: bytes, sentence: str
+) -> None:
+    path = two_tensors(tmp_path / "a", change, tail)
+    with pytest.raises(FormatError, match=sentence):
+        formats.load_adapter(path)
+
+
+def test_safetensors_header_may_be_unpadded_and_unsorted(tmp_path: Path) -> None:
+    def swap(header: dict) -> None:
+        one, other = header.values()
+        one["data_offsets"], other["data_offsets"] = other["data_offsets"], one["data_offsets"]
+        header["__metadata__"] = {"format": "pt" * 3}
+
+    assert formats.load_adapter(two_tensors(tmp_path / "a", swap)).scales == (1.0,)
+
+
+def test_safetensors_over_the_limit_is_refused(tmp_path: Path) -> None:
+    path = two_tensors(tmp_path / "a", lambda header: None)
+    with (path / "adapter_model.safetensors").open("ab") as file:
+        file.truncate((1 << 30) + 1)
+    with pytest.raises(FormatError, match="1073741825 bytes"):
+        formats.load_adapter(path)
+
+
 # --- the legacy container ----------------------------------------------------------------
 
 

@@ -115,7 +115,7 @@ def test_folder_may_hold_peft_files_for_its_adapter(
         ({"adapter": None}, {}, "no adapter"),
         ({"interpreter": "someone/else"}, {"profile": None}, "'someone/else' is not known"),
         ({}, {"layout": "mlx"}, "saved as paw or directory"),
-        ({}, {"dtype": "q8_0"}, "not q8_0"),
+        ({}, {"dtype": "mlx-q4"}, "paw is written in f32, f16, bf16, q8_0, q4_0, not mlx-q4"),
         ({"spec": "\ud800"}, {}, "cannot be written"),
         ({"meta": {"x": object()}}, {}, "cannot be written"),
         ({"template": Template("\udc80", "")}, {}, "cannot be written"),
@@ -152,9 +152,12 @@ def test_folder_with_other_files_is_not_replaced(
 def test_unknown_layout_or_dtype_is_named(program: Program, llama: Profile, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="'onnx'"):
         formats.save_adapter(program.adapter, tmp_path / "a", "onnx", llama)
-    for layout in ("peft", "mlx"):
-        with pytest.raises(OptionError, match="not q4_0"):
+    for layout, held in (("peft", "bf16"), ("mlx", "bf16, mlx-q4")):
+        with pytest.raises(
+            OptionError, match=rf"{layout} is written in f32, f16, {held}, not q4_0"
+        ) as one:
             formats.save_adapter(program.adapter, tmp_path / "a", layout, llama, "q4_0")
+        assert one.value.hints == ["q4_0 is for paw, directory, gguf."]
 
 
 def test_file_may_be_replaced_by_what_was_read_from_it(

@@ -1,0 +1,197 @@
+"""Any LoRA in, any layout out, and the proof that it is the same one.
+
+Every reader ends in an `Adapter` and every writer begins with one. What was written is read
+back and compared, site by site, before it takes its place: what fails never appears, and what
+lay there stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from paw_mlx import formats, hub, prompts
+from paw_mlx.adapter import Adapter
+from paw_mlx.convert import torch_adapter
+from paw_mlx.convert.receipt import Receipt, compare
+from paw_mlx.errors import FormatError, OptionError, listed
+from paw_mlx.files import replacing
+from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes
+from paw_mlx.profiles import Profile, find_profile
+from paw_mlx.program import Program, Template
+from paw_mlx.wheels import Progress, quiet
+
+LAYOUTS = {"paw": "paw", "dir": "directory", "peft": "peft", "gguf": "gguf", "mlx": "mlx"}
+_PROGRAMS = ("paw", "directory", "paw-v2")  # what holds a prompt besides the adapter
+_SUFFIXES = {".paw": "paw", ".gguf": "gguf"}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a file or folder holds: an adapter, the base it names, and maybe a program."""
+
+    layout: str
+    adapter: Adapter
+    interpreter: str
+    program: Program | None = None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion read and wrote, and the proof that both are one."""
+
+    source: Path
+    out: Path
+    layouts: tuple[str, str]
+    num_bytes: int
+    receipt: Receipt
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        before, after = self.layouts
+        return {
+            "source": {"path": str(self.source), "layout": before},
+            "out": {"path": str(self.out), "layout": after, "bytes": self.num_bytes},
+            "receipt": self.receipt.record(),
+        }
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    interpreter: str | None = None,
+    template: str | None = None,
+    spec: str | None = None,
+    pseudo_program: str | None = None,
+    rank: int | None = None,
+    alpha: float | None = None,
+    offline: bool = False,
+    progress: Progress = quiet,
+) -> Converted:
+    """Convert an adapter or program to another layout, and prove it.
+
+    `source` is a path, a name in the store, or a hub repo. `to` is paw, dir, peft, gguf or mlx;
+    without it, `out`'s suffix tells (.paw, .gguf). `dtype` None keeps what the layout can hold.
+    `interpreter` names the base where the source does not. An adapter becomes a program by a
+    `template`, or by a `pseudo_program` (and the `spec` it came from). `rank` and `alpha` are
+    those of a torch checkpoint without a config. All are texts, not paths.
+
+    Raises NotFound, FormatError, AdapterMismatch, OptionError, HubError; whatever is raised,
+    `out` is as it was.
+    """
+    out, layout = Path(out), _layout(to, out)
+    path = hub.resolve_adapter(str(source), offline=offline, progress=progress)
+    profile = interpreter and _profile(interpreter, offline, progress)
+    found = read_any(path, profile or None, rank=rank, alpha=alpha)
+    profile = profile or find_profile(found.interpreter)
+    if profile is None:
+        raise OptionError(
+            f"{path} does not name a base that is known: {found.interpreter or 'it names none'}",
+            hint="Name it: --interpreter qwen3-0.6b, a hub repo, or a folder with its config.json.",
+        )
+    program = None
+    if layout in _PROGRAMS:
+        program = _program(found, profile, template, spec, pseudo_program)
+    elif template or spec or pseudo_program:
+        raise OptionError(f"{layout} holds an adapter alone, and no prompt")
+    formats.check_replaceable(out, layout)
+    with replacing(out) as temporary:
+        if program:
+            formats.save(program, temporary, dtype, layout=layout, profile=profile)
+        else:
+            formats.save_adapter(found.adapter, temporary, layout, profile, dtype)
+        receipt = compare(found.adapter, formats.load_adapter(temporary, profile))
+        if not receipt.ok:
+            raise FormatError(
+                f"what was written to {out} is not what was read: {listed(receipt.problems)}",
+                hint="Nothing was kept. This is a bug: please report it with the two layouts.",
+            )
+        num_bytes = sum(p.stat().st_size for p in [temporary, *temporary.rglob("*")] if p.is_file())
+    return Converted(path, out, (found.layout, layout), num_bytes, receipt)
+
+
+def read_any(
+    path: Path,
+    profile: Profile | None = None,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+) -> Artifact:
+    """Read an adapter or program in any layout, torch's included.
+
+    `rank` and `alpha` are for torch checkpoints, which do not say them. NotFound, FormatError,
+    OptionError, or AdapterMismatch if it does not fit `profile`.
+    """
+    if torch_adapter.is_torch(path):
+        found = torch_adapter.read(path, profile, rank=rank, alpha=alpha)
+        return Artifact("torch", found.adapter, found.interpreter)
+    if rank is not None or alpha is not None:
+        raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
+    layout = formats.sniff(path)
+    if layout in _PROGRAMS:
+        program = formats.load(path, profile)
+        if program.adapter is None:
+            raise FormatError(f"{path} is a prompt alone: it has no adapter")
+        return Artifact(layout, program.adapter, program.interpreter, program)
+    read = formats.read_adapter(path, profile)
+    return Artifact(layout, read.adapter, read.interpreter)
+
+
+def _layout(to: str | None, out: Path) -> str:
+    to = to or _SUFFIXES.get(out.suffix)
+    if to not in LAYOUTS:
+        raise OptionError(
+            f"the layout of {out} does not follow from its name"
+            if to is None
+            else f"{to!r} is no layout",
+            hint=f"Say it with --to: {', '.join(LAYOUTS)}.",
+        )
+    return LAYOUTS[to]
+
+
+def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
+    """The profile of a base: a known one needs no files, another its config.json."""
+    if known := find_profile(reference):
+        return known
+    path = hub.resolve_base(reference, offline=offline, progress=progress)
+    if path.is_file():
+        from paw_mlx.interpreter.weights import read_source
+
+        return Profile.from_config(read_source(path).config)
+    config = json_object(read_bytes(path / "config.json", MAX_TEXT_BYTES), "config.json")
+    return Profile.from_config(config, reference)
+
+
+def _program(
+    found: Artifact,
+    profile: Profile,
+    template: str | None,
+    spec: str | None,
+    pseudo_program: str | None,
+) -> Program:
+    """The program to write: the one that was read, with what the caller changes."""
+    if template and pseudo_program:
+        raise OptionError("give a template or a pseudo-program, not both: it makes the template")
+    program = found.program
+    if program is None and not (template or pseudo_program):
+        raise OptionError(
+            f"a program needs a prompt, and {found.layout} holds an adapter alone",
+            hint="Give --template FILE, or --pseudo-program FILE (and --spec FILE).",
+        )
+    if program is None:
+        program = Program(Template("", ""), found.adapter, found.interpreter or profile.repo)
+    changes: dict[str, Any] = {"adapter": found.adapter}
+    if template:
+        changes |= {"template": Template.parse(template), "pseudo_program": ""}
+    if pseudo_program:
+        made = prompts.template(pseudo_program, profile.turn)
+        changes |= {"template": made, "pseudo_program": pseudo_program}
+    if spec:
+        changes["spec"] = spec
+    if len(changes) > 1:  # it is another program now
+        changes["meta"] = {k: v for k, v in program.meta.items() if k != "program_id"}
+    return replace(program, **changes)

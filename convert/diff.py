@@ -1,0 +1,172 @@
+"""What changed between two versions of a program: texts, meta, and how far its adapter moved.
+
+An adapter's size is the Frobenius norm of its deltas; how far it moved is that norm of their
+difference. Both are computed from the small factors, and where nothing moved it is zero.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from paw_mlx.adapter import Adapter, Lora, Site
+from paw_mlx.convert.factors import Factors, difference, padded
+
+if TYPE_CHECKING:
+    from paw_mlx.convert.convert import Artifact
+    from paw_mlx.program import Program
+
+_TEXTS = ("spec", "pseudo_program", "template", "interpreter")
+
+
+class Moved(NamedTuple):
+    """Norms over some sites: of A's deltas, of B's, and of their difference."""
+
+    a: float
+    b: float
+    difference: float
+
+    @property
+    def relative(self) -> float | None:
+        """The difference in parts of A's norm; None where A has nothing there."""
+        return self.difference / self.a if self.a else None
+
+    def record(self) -> dict[str, float | None]:
+        return {**self._asdict(), "relative": self.relative}
+
+
+@dataclass(frozen=True)
+class MetaChanges:
+    """Keys of meta.json, those of nested objects joined by dots."""
+
+    added: Mapping[str, Any]
+    removed: Mapping[str, Any]
+    changed: Mapping[str, tuple[Any, Any]]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What changed from A to B. `texts` holds a unified diff, line by line, of each text that
+    did; sites of another shape count as in A alone and in B alone."""
+
+    texts: Mapping[str, list[str]]
+    meta: MetaChanges
+    only_a: tuple[Site, ...]
+    only_b: tuple[Site, ...]
+    sites: Mapping[Site, Moved]
+
+    @property
+    def adapter(self) -> Moved:
+        return _total(list(self.sites.values()))
+
+    @property
+    def layers(self) -> dict[int, Moved]:
+        return self._over(lambda site: site.layer)
+
+    @property
+    def modules(self) -> dict[str, Moved]:
+        return self._over(lambda site: site.module)
+
+    def record(self) -> dict[str, Any]:
+        """The changes as JSON has them."""
+        return {
+            "texts": dict(self.texts),
+            "meta": asdict(self.meta),
+            "adapter": self.adapter.record(),
+            "layers": {str(layer): moved.record() for layer, moved in self.layers.items()},
+            "modules": {module: moved.record() for module, moved in self.modules.items()},
+            "only_a": [str(site) for site in self.only_a],
+            "only_b": [str(site) for site in self.only_b],
+        }
+
+    def _over(self, key: Callable[[Site], Any]) -> dict[Any, Moved]:
+        """Norms over the sites that share a layer or a module, sorted by it."""
+        groups: dict[Any, list[Moved]] = {}
+        for site, moved in self.sites.items():
+            groups.setdefault(key(site), []).append(moved)
+        return {name: _total(groups[name]) for name in sorted(groups)}
+
+
+def diff(a: Artifact, b: Artifact) -> Diff:
+    """What changed from `a` to `b`; bare adapters have no texts and no meta."""
+    one, other = a.adapter, b.adapter
+    return Diff(
+        texts={name: lines for name in _TEXTS if (lines := _lines(a.program, b.program, name))},
+        meta=_meta(a.program, b.program),
+        only_a=_only(one, other),
+        only_b=_only(other, one),
+        sites=_moved(one, other),
+    )
+
+
+def _lines(a: Program | None, b: Program | None, name: str) -> list[str]:
+    """A unified diff without the names of files; empty for equal texts."""
+    return list(difflib.unified_diff(_text(a, name), _text(b, name), lineterm=""))[2:]
+
+
+def _text(program: Program | None, name: str) -> list[str]:
+    if program is None:
+        return []
+    text = program.template.text if name == "template" else getattr(program, name)
+    return text.split("\n") if text else []
+
+
+def _meta(a: Program | None, b: Program | None) -> MetaChanges:
+    one, other = (
+        {k: v for k, v in _flat(program.meta).items() if k not in _TEXTS} if program else {}
+        for program in (a, b)
+    )  # of what meta repeats, the texts are told already
+    return MetaChanges(
+        added={key: other[key] for key in sorted(other.keys() - one.keys())},
+        removed={key: one[key] for key in sorted(one.keys() - other.keys())},
+        changed={
+            key: (one[key], other[key])
+            for key in sorted(one.keys() & other.keys())
+            if one[key] != other[key]
+        },
+    )
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested objects as one, their keys joined by dots; an empty one stays a value."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            flat |= _flat(inner, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = inner
+    return flat
+
+
+def _only(one: Adapter, other: Adapter) -> tuple[Site, ...]:
+    """The sites of one that the other lacks, or has in another shape."""
+    return tuple(sorted(s for s, lora in one.sites.items() if not _same_shape(lora, other, s)))
+
+
+def _same_shape(lora: Lora, adapter: Adapter, site: Site) -> bool:
+    return site in adapter.sites and adapter.sites[site].shape == lora.shape
+
+
+def _moved(a: Adapter, b: Adapter) -> dict[Site, Moved]:
+    """How far each site of either moved; from or to nothing where only one has it."""
+    sites = sorted({*a.sites, *b.sites})
+    return {site: _site(a.sites.get(site), b.sites.get(site)) for site in sites}
+
+
+def _site(one: Lora | None, other: Lora | None) -> Moved:
+    like = one or other
+    assert like is not None
+    a, b = (Factors.of(lora) if lora else Factors.nothing(like) for lora in (one, other))
+    if one and other and one.shape != other.shape:  # all of one went, all of the other came
+        return Moved(a.norm(), b.norm(), math.hypot(a.norm(), b.norm()))
+    return Moved(a.norm(), b.norm(), difference(*padded(a, b)).norm())
+
+
+def _total(moved: list[Moved]) -> Moved:
+    return Moved(*(math.hypot(*column) for column in zip(*moved, strict=True)))

@@ -1,0 +1,246 @@
+"""Whether two artifacts are one: their mathematics site by site, and what they say on a base.
+
+Neither is the truth, so either may be the other's rounding, or both may be roundings of a
+third. On a base they go in step: both read the prompt, and then both follow the tokens that
+the first one chooses, so that logits stay comparable after their choices have parted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from paw_mlx.adapter import Site
+from paw_mlx.convert.receipt import Receipt, compare
+from paw_mlx.errors import FormatError, InputTooLong, NotFound, OptionError
+from paw_mlx.interpreter import lora
+from paw_mlx.interpreter.decode import prefill
+from paw_mlx.interpreter.kv import KV
+from paw_mlx.interpreter.weights import Base
+from paw_mlx.program import Template
+
+if TYPE_CHECKING:
+    from paw_mlx.convert.convert import Artifact
+
+INPUTS = ("The server is down.", "Is Friday good for you?", "12 pears, 3 figs and a lemon: $4.50")
+NEAR_TIE = 0.1  # nats: the better token is at most a tenth likelier than the other
+_TEXTS = ("template", "spec", "pseudo_program", "interpreter")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One input on both. `prompt_diff` and `path_diff` are the largest differences of logits,
+    after the prompt and anywhere along A's tokens; `parted` counts the tokens before A and B
+    choose differently (None if they never do), and `gap` is how far A's two best are apart
+    there, in nats."""
+
+    input: str
+    outputs: tuple[str, str]
+    num_tokens: int
+    prompt_diff: float
+    path_diff: float
+    parted: int | None
+    gap: float | None
+
+    @property
+    def equal(self) -> bool:
+        return self.parted is None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What two artifacts have in common. `differing` names the texts that differ; only the
+    template among them changes what is computed."""
+
+    receipt: Receipt
+    differing: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.receipt.ok and "template" not in self.differing
+
+    @property
+    def num_equal(self) -> int:
+        return sum(run.equal for run in self.runs)
+
+    def __str__(self) -> str:
+        if not self.receipt.ok:
+            return f"They differ: {self.receipt}."
+        if not self.ok:
+            return "They differ: their adapters are the same, their templates are not."
+        return f"They are the same: {self.receipt}."
+
+    def record(self) -> dict[str, Any]:
+        """The verdict as JSON has it."""
+        return {
+            "ok": self.ok,
+            "verdict": str(self),
+            "differing": list(self.differing),
+            "num_equal": self.num_equal,
+            "runs": [{**asdict(run), "equal": run.equal} for run in self.runs],
+            "receipt": self.receipt.record(),
+        }
+
+
+def verify(
+    a: Artifact,
+    b: Artifact,
+    *,
+    base: Base | None = None,
+    inputs: Sequence[str] = INPUTS,
+    max_tokens: int = 128,
+) -> Verdict:
+    """Compare two artifacts, and on `base` also their logits and greedy outputs for `inputs`.
+
+    A bare adapter runs in the other's template, and without any it gets the inputs alone.
+    AdapterMismatch if one does not fit the base, InputTooLong, OptionError.
+    """
+    receipt = compare(a.adapter, b.adapter, mutual=True)
+    if base is None:
+        return Verdict(receipt, _differing(a, b), ())
+    with _sides(base, a, b) as (one, other):
+        runs = tuple(_run(one, other, text, max_tokens) for text in inputs)
+    return Verdict(receipt, _differing(a, b), runs)
+
+
+def read_inputs(path: Path) -> list[str]:
+    """Inputs from a file: one a line, or the "input" of each row of a `.jsonl`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise NotFound(f"no such file: {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"cannot read {path} as UTF-8 text: {error}") from error
+    numbered = [(n, line.rstrip("\r")) for n, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise FormatError(f"{path} holds no inputs")
+    if path.suffix != ".jsonl":
+        return [line for _, line in numbered]
+    return [_input(path, number, line) for number, line in numbered]
+
+
+def _input(path: Path, number: int, line: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}, line {number}: no valid JSON ({error})") from error
+    if not isinstance(row, dict) or not isinstance(row.get("input"), str):
+        raise FormatError(f'{path}, line {number}: a row needs the string "input"')
+    return str(row["input"])
+
+
+def _differing(a: Artifact, b: Artifact) -> tuple[str, ...]:
+    """The texts that two programs do not share; a bare adapter has none to differ in."""
+    one, other = a.program, b.program
+    if one is None or other is None:
+        return ()
+    return tuple(text for text in _TEXTS if getattr(one, text) != getattr(other, text))
+
+
+class _Side:
+    """One artifact on the base: its matrices, and its prefix, evaluated."""
+
+    def __init__(self, base: Base, sites: Mapping[Site, Any], a: Artifact, template: Template):
+        a.adapter.check(base.profile)
+        self.base, self.sites, self.suffix = base, sites, template.suffix
+        self.pairs = lora.pairs(a.adapter, base.dtype)
+        self.prefix = KV(base.model.num_layers)
+        tokens = base.tokenizer.encode(template.prefix, control=True)
+        self._check_room(len(tokens))
+        if tokens:
+            self._attach()
+            prefill(base.model, tokens, self.prefix)
+
+    def start(self, text: str) -> tuple[mx.array, KV]:
+        """The logits (1, V) after the prompt, and what continues it."""
+        kv, tokens = self.prefix.fork(), self.base.tokenizer.encode_input(text, self.suffix)
+        if not tokens:
+            raise OptionError("an input is empty, and so is the template after it")
+        self._check_room(self.prefix.offset + len(tokens))
+        self._attach()
+        return prefill(self.base.model, tokens, kv), kv
+
+    def step(self, token: int, kv: KV) -> mx.array:
+        """The logits (1, V) after one more token."""
+        self._attach()
+        return self.base.model.logits(self.base.model.hidden(mx.array([[token]]), kv)[:, -1])
+
+    def output(self, text: str, limit: int) -> str:
+        """What it says greedily, of its own."""
+        logits, kv = self.start(text)
+        tokens: list[int] = []
+        while len(tokens) < limit and (token := _best(logits)) not in self.base.eos:
+            tokens.append(token)
+            logits = self.step(token, kv)
+        return self.base.tokenizer.decode(tokens).strip()
+
+    def _attach(self) -> None:
+        lora.attach(self.sites, self.pairs)
+
+    def _check_room(self, num_tokens: int) -> None:
+        if num_tokens >= self.base.window:
+            raise InputTooLong(
+                f"a prompt of {num_tokens} tokens leaves no room in the window of "
+                f"{self.base.window}"
+            )
+
+
+@contextmanager
+def _sides(base: Base, a: Artifact, b: Artifact) -> Iterator[tuple[_Side, _Side]]:
+    """Both artifacts on one base, which is bare again afterwards."""
+    programs = a.program or b.program, b.program or a.program
+    templates = (program.template if program else Template("", "") for program in programs)
+    sites = lora.wrap_sites(base.model, base.profile)
+    try:
+        one, other = (
+            _Side(base, sites, side, template)
+            for side, template in zip((a, b), templates, strict=True)
+        )
+        yield one, other
+    finally:
+        lora.attach(sites, {})
+
+
+def _run(one: _Side, other: _Side, text: str, max_tokens: int) -> Run:
+    """Both on one input, in step along the first one's tokens."""
+    base = one.base
+    (first, kv_1), (second, kv_2) = one.start(text), other.start(text)
+    limit = min(max_tokens, base.window - max(kv_1.offset, kv_2.offset))
+    off = at_prompt = _off(first, second)
+    tokens: list[int] = []
+    parted = gap = None
+    while True:
+        token = _best(first)
+        if parted is None and _best(second) != token:
+            parted, gap = len(tokens), _gap(first)
+        if token in base.eos:
+            break
+        tokens.append(token)
+        if len(tokens) == limit:
+            break
+        first, second = one.step(token, kv_1), other.step(token, kv_2)
+        off = max(off, _off(first, second))
+    said = base.tokenizer.decode(tokens).strip()
+    outputs = said, said if parted is None else other.output(text, limit)
+    return Run(text, outputs, len(tokens), at_prompt, off, parted, gap)
+
+
+def _best(logits: mx.array) -> int:
+    return int(mx.argmax(logits, axis=-1)[0])
+
+
+def _off(first: mx.array, second: mx.array) -> float:
+    return float(mx.abs(first.astype(mx.float32) - second.astype(mx.float32)).max())
+
+
+def _gap(logits: mx.array) -> float:
+    """How far the two best are apart."""
+    two = mx.topk(logits[0].astype(mx.float32), 2)
+    return float(mx.abs(two[0] - two[1]))

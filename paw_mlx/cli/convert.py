@@ -1,0 +1,90 @@
+"""`paw-mlx convert`: an adapter, program or base in another layout, with a receipt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import Command, json_option
+from .common import say, status, table
+from .ls import megabytes
+from .specs import read_text
+
+
+@click.command(cls=Command)
+@click.argument("source", metavar="SRC")
+@click.argument("out", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Choice(["paw", "dir", "peft", "gguf", "mlx"]),
+    help="DST's layout.  [default: by its suffix]",
+)  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0", "mlx-q4"]),
+    help="How A and B are stored.  [default: as they are, if DST can]",
+)  # fmt: skip
+@click.option("--interpreter", metavar="REF", help="The base, where SRC does not name it.")
+@click.option(
+    "--template", metavar="FILE", type=click.Path(path_type=Path),
+    help="Make a program with this prompt around {INPUT_PLACEHOLDER}.",
+)  # fmt: skip
+@click.option(
+    "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
+    help="Make a program with this pseudo-program.",
+)  # fmt: skip
+@click.option(
+    "--spec", metavar="FILE", type=click.Path(path_type=Path), help="The spec it came from.",
+)  # fmt: skip
+@click.option("--rank", type=int, help="Of a torch checkpoint, to be checked.")
+@click.option("--alpha", type=float, help="Of a torch checkpoint, which does not say it.")
+@click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
+@click.option("--bits", type=click.Choice(["4", "6", "8", "16", "32"]), help="Of a --base.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@json_option
+def command(
+    source: str, out: Path, base: bool, bits: str | None, as_json: bool, **options: Any
+) -> None:
+    """Convert SRC, an adapter or program in any layout, to DST, and prove it.
+
+    SRC is a path, a name in the store, or a repo on the Hugging Face hub: .paw, program folder,
+    PEFT, GGUF, MLX, or a torch checkpoint, whose pickle is read and never executed. What was
+    written is read back and compared with SRC; if they differ, DST stays as it was.
+    """
+    if base:
+        _convert_base(source, out, bits, as_json, **options)
+        return
+    if bits:
+        raise click.UsageError("--bits is for a --base; an adapter has --dtype")
+    from ..convert.convert import convert
+
+    texts = {key: options.pop(key) for key in ("template", "pseudo_program", "spec")}
+    made = convert(
+        source,
+        out,
+        progress=status,
+        **{key: read_text(path, strip=key != "template") for key, path in texts.items() if path},
+        **options,
+    )
+    if as_json:
+        click.echo(json.dumps(made.record()))
+        return
+    say(table(made.receipt.rows()))
+    before, after = made.layouts
+    click.echo(f"wrote {out}: {before} → {after}, {megabytes(made.num_bytes)}, {made.receipt}")
+
+
+def _convert_base(source: str, out: Path, bits: str | None, as_json: bool, **options: Any) -> None:
+    if any(value for key, value in options.items() if key != "offline"):
+        raise click.UsageError("--base takes --bits and --offline, and no option of adapters")
+    from .. import hub
+    from ..convert.base import convert_base
+
+    path = hub.resolve_base(source, offline=options["offline"], progress=status)
+    made = convert_base(path, out, bits=int(bits) if bits else None, progress=status)
+    size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+    if as_json:
+        click.echo(json.dumps({"path": str(made), "bytes": size}))
+    else:
+        click.echo(f"wrote {made}: {megabytes(size)}")

@@ -1,0 +1,90 @@
+"""`paw-mlx diff`: what changed between two versions of a program.
+
+Exits with 0 whether or not anything did, as `git diff` does. The texts in a file are untrusted:
+what a terminal would obey is shown escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import listed
+from . import Command, json_option
+from .common import table
+from .inspect import printable
+
+if TYPE_CHECKING:
+    from ..convert.diff import Diff, MetaChanges, Moved
+
+_WIDTH = 60  # characters of a value in meta; JSON has all of it
+
+
+@click.command(cls=Command)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@json_option
+def command(a: str, b: str, as_json: bool) -> None:
+    """Show what changed from program A to program B: texts, meta, and how far the adapter moved.
+
+    Each is a path in any layout or a name in the store, as in `diff triage@v1 triage`.
+    """
+    from .. import hub
+    from ..convert.convert import read_any
+    from ..convert.diff import diff
+
+    one, other = (read_any(hub.resolve_adapter(ref, offline=True)) for ref in (a, b))
+    changes = diff(one, other)
+    click.echo(json.dumps(changes.record()) if as_json else _sheet(changes))
+
+
+def _sheet(changes: Diff) -> str:
+    parts = [
+        "\n".join([name.replace("_", "-"), *(f"  {printable(line)}" for line in lines)])
+        for name, lines in changes.texts.items()
+    ]
+    if changes.meta:
+        parts.append("\n".join(["meta", *_meta(changes.meta)]))
+    if changes.adapter.difference:
+        parts += [_norms("layer", changes.layers), _norms("module", changes.modules)]
+    for side, sites in (("A", changes.only_a), ("B", changes.only_b)):
+        if sites:
+            parts.append(f"only in {side}: {listed(sites)}")
+    return "\n\n".join([*parts, _conclusion(changes)])
+
+
+def _meta(meta: MetaChanges) -> list[str]:
+    lines = [f"  - {key}: {_value(value)}" for key, value in meta.removed.items()]
+    lines += [f"  + {key}: {_value(value)}" for key, value in meta.added.items()]
+    lines += [f"  ~ {k}: {_value(a)} → {_value(b)}" for k, (a, b) in meta.changed.items()]
+    return [printable(line) for line in lines]
+
+
+def _value(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+
+
+def _norms(what: str, moved: Mapping[Any, Moved]) -> str:
+    rows = [[what, "|A|", "|B|", "|B - A|", "change"]]
+    return table(rows + [[str(name), *_row(one)] for name, one in moved.items()])
+
+
+def _row(moved: Moved) -> list[str]:
+    return [*(f"{norm:.4g}" for norm in (moved.a, moved.b, moved.difference)), _change(moved)]
+
+
+def _change(moved: Moved) -> str:
+    return "new" if moved.relative is None else f"{100 * moved.relative:.3g} %"
+
+
+def _conclusion(changes: Diff) -> str:
+    """One line: how far the adapter moved, or that it did not."""
+    moved = changes.adapter
+    if moved.difference:
+        return f"the adapter moved by {_change(moved)} of its size"
+    same = "the adapter is the same"
+    return same if changes.texts or changes.meta else f"{same}, and so are texts and meta"
