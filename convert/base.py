@@ -17,11 +17,11 @@ from typing import Any
 from paw_mlx.convert.upstream import MAX_TEXT_BYTES, TEXTS
 from paw_mlx.errors import FormatError, HubError, NotFound, OptionError
 from paw_mlx.files import replacing
-from paw_mlx.formats.fingerprint import fingerprint
+from paw_mlx.formats.fingerprint import RECORD, base_fingerprint
 from paw_mlx.formats.gguf_reader import read_gguf
 from paw_mlx.formats.untrusted import json_object, read_bytes
 from paw_mlx.interpreter.packing import PACKED_BITS, check_group_size
-from paw_mlx.interpreter.source import RECORD, Source, make_model, shapes_of
+from paw_mlx.interpreter.source import Source, make_model, shapes_of
 from paw_mlx.interpreter.weights import read_source
 from paw_mlx.interpreter.writing import write_base
 from paw_mlx.wheels import Progress, quiet
@@ -57,7 +57,7 @@ def convert_base(
     base = read_source(source)
     _check_mlx_lm(base)
     _check_room(source, out, base, bits)
-    made_from = {"source": _name(source), "source_fingerprint": fingerprint(source)}
+    made_from = {"source": _name(source), "source_fingerprint": base_fingerprint(source)}
     record = made_from | base.record | {"bits": bits, "version": version("paw-mlx")}
     progress(f"converting {source.name} to {f'{bits} bits' if bits else 'MLX'}")
     texts = _texts(source, base)

@@ -56,9 +56,9 @@ This page is made of the tables that the code works by, with `python -m paw_mlx.
 """
 _AFTER_LAYOUTS = """
 SRC is known by its bytes, never by its name. `--dtype` chooses among what DST is written in;
-without it A and B stay as they are where DST can hold that. f32 from anything, and q4_0 to `mlx-q4` and
-back, are exact. `mlx-q4` is q4_0 in MLX's own 4-bit packing, which mlx-lm does not load as an
-adapter. q8_0 and q4_0 are quantized by the gguf package's own rules, bit for bit.
+without it A and B stay as they are where DST can hold that. f32 from anything is exact, and so is
+q4_0 to `mlx-q4` and back. `mlx-q4` is q4_0 in MLX's own 4-bit packing, which mlx-lm does not load
+as an adapter. q8_0 and q4_0 are quantized by the gguf package's own rules, bit for bit.
 
 A torch checkpoint says no alpha: give `--alpha` (alpha / rank is the scale), and nothing is
 guessed. Its pickle is read by a small machine that knows tensors and nothing else; whatever else

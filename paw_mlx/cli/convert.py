@@ -41,10 +41,20 @@ from .specs import read_text
 @click.option("--alpha", type=float, help="Of a torch checkpoint, which does not say it.")
 @click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
 @click.option("--bits", type=click.Choice(["4", "6", "8", "16", "32"]), help="Of a --base.")
+@click.option(
+    "--group-size", type=click.Choice(["32", "64", "128"]), default="64", show_default=True,
+    help="Weights of a --base that share a scale.",
+)  # fmt: skip
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @json_option
 def command(
-    source: str, out: Path, base: bool, bits: str | None, as_json: bool, **options: Any
+    source: str,
+    out: Path,
+    base: bool,
+    bits: str | None,
+    group_size: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Convert SRC, an adapter or program in any layout, to DST, and prove it.
 
@@ -53,7 +63,8 @@ def command(
     written is read back and compared with SRC; if they differ, DST stays as it was.
     """
     if base:
-        _convert_base(source, out, bits, as_json, **options)
+        packing = {"bits": int(bits) if bits else None, "group_size": int(group_size)}
+        _convert_base(source, out, packing, as_json, **options)
         return
     if bits:
         raise click.UsageError("--bits is for a --base; an adapter has --dtype")
@@ -75,14 +86,16 @@ def command(
     click.echo(f"wrote {out}: {before} → {after}, {megabytes(made.num_bytes)}, {made.receipt}")
 
 
-def _convert_base(source: str, out: Path, bits: str | None, as_json: bool, **options: Any) -> None:
+def _convert_base(
+    source: str, out: Path, packing: dict[str, int | None], as_json: bool, **options: Any
+) -> None:
     if any(value for key, value in options.items() if key != "offline"):
         raise click.UsageError("--base takes --bits and --offline, and no option of adapters")
     from .. import hub
     from ..convert.base import convert_base
 
     path = hub.resolve_base(source, offline=options["offline"], progress=status)
-    made = convert_base(path, out, bits=int(bits) if bits else None, progress=status)
+    made = convert_base(path, out, progress=status, **packing)
     size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
     if as_json:
         click.echo(json.dumps({"path": str(made), "bytes": size}))

@@ -15,7 +15,7 @@ import click
 from .. import store
 from ..errors import PawError
 from ..formats import Summary, summarize
-from ..formats.fingerprint import fingerprint, recorded
+from ..formats.fingerprint import base_fingerprint, recorded
 from ..profiles import base_name
 from . import Command, json_option
 
@@ -56,7 +56,7 @@ def _base(s: Summary, reference: str | None) -> tuple[bool | None, str | None]:
     except PawError:
         return None, "not on this machine"
     try:
-        if fingerprint(path) == made_for:
+        if base_fingerprint(path) == made_for:
             return True, "the one on this machine matches"
     except PawError as error:
         return None, f"the one on this machine cannot be read: {error}"

@@ -29,7 +29,7 @@ from .. import hub, prompts
 from ..adapter import Adapter
 from ..errors import FormatError, OptionError, PawError
 from ..formats.checkpoint import CompilerMeta, compiler_fingerprint
-from ..formats.fingerprint import fingerprint
+from ..formats.fingerprint import base_fingerprint
 from ..interpreter.function import Function
 from ..interpreter.sharing import function
 from ..interpreter.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Target:
         source = read_source(path)
         profile = Profile.from_config(source.config)
         return cls(
-            profile, source.tokenizer, min(profile.window, source.context), fingerprint(path)
+            profile, source.tokenizer, min(profile.window, source.context), base_fingerprint(path)
         )
 
     @property

@@ -17,7 +17,9 @@ from typing import Any
 from ..errors import FormatError, NotFound
 from .gguf_reader import read_gguf
 from .tensors import safetensors_index
+from .untrusted import MAX_TEXT_BYTES, json_object, read_bytes
 
+RECORD = "paw_mlx"  # where the config of a converted base says what it was made from
 _HEAD_BYTES = 4096
 _Record = tuple[str, bytes]  # a tensor's name, and the digest of what is read of it
 
@@ -34,6 +36,19 @@ def fingerprint(path: Path) -> str:
     for _, record in sorted(records):
         digest.update(record)
     return digest.hexdigest()
+
+
+def base_fingerprint(path: Path) -> str:
+    """The fingerprint of a base; of a conversion, that of the base it was made from.
+
+    Quantizing is its user's own choice and no drift, on load and beforehand alike.
+    """
+    config = path / "config.json"
+    if config.is_file():
+        record = json_object(read_bytes(config, MAX_TEXT_BYTES), config.name).get(RECORD)
+        if isinstance(record, dict) and (source := recorded(record, "source")):
+            return source
+    return fingerprint(path)
 
 
 def recorded(meta: Mapping[str, Any], model: str) -> str | None:

@@ -25,7 +25,7 @@ def check_drift(program: Program, base: Base, *, strict: bool) -> None:
     DriftWarning points three callers up; AdapterMismatch instead if `strict`.
     """
     made_for = recorded(program.meta, "interpreter")
-    if made_for in (None, base.source_fingerprint) or made_for == base.fingerprint:
+    if made_for is None or made_for == base.fingerprint:
         return
     message = (
         f"the base {base.path} has the fingerprint {base.fingerprint[:12]!r}, and the program was "

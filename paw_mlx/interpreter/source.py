@@ -21,13 +21,13 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..errors import FormatError, NotFound, listed
+from ..formats.fingerprint import RECORD
 from ..profiles import Profile
 from .models import MODELS
 from .tokenizer import Tokenizer
 
 Tensors = dict[str, mx.array]
 Shapes = Mapping[str, tuple[int, ...]]
-RECORD = "paw_mlx"  # where the config of a converted base says what it was made from
 MLX_LM_PREFIX = "model."  # where mlx-lm keeps a model whose tensors have a prefix of their own
 
 

@@ -17,7 +17,7 @@ import mlx.nn as nn
 from .. import settings
 from ..errors import FormatError, OptionError
 from ..files import replacing
-from ..formats.fingerprint import fingerprint, recorded
+from ..formats.fingerprint import base_fingerprint
 from ..profiles import Profile
 from ..store import locked
 from ..wheels import Progress, quiet
@@ -43,8 +43,7 @@ class Base:
     """A base ready to run.
 
     `window` counts tokens; `eos` are the ids that end an output, `end` the one to train on.
-    `path` is where it was read from, also where a quantized copy of it runs; the base it was
-    converted from has the fingerprint `source_fingerprint`.
+    `path` is where it was read from, also where a quantized copy of it runs.
     """
 
     path: Path
@@ -56,12 +55,11 @@ class Base:
     end: int
     dtype: mx.Dtype
     nbytes: int
-    source_fingerprint: str | None
 
     @cached_property
     def fingerprint(self) -> str:
         """Which weights these are; read when first asked for, since a GGUF takes 40 ms."""
-        return fingerprint(self.path)
+        return base_fingerprint(self.path)
 
 
 def load_base(
@@ -122,7 +120,6 @@ def _build(
         end=ends[0],
         dtype=dtype,
         nbytes=nbytes,
-        source_fingerprint=recorded(source.record, "source"),
     )
 
 
