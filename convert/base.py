@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from paw_mlx.convert.upstream import MAX_TEXT_BYTES, TEXTS
-from paw_mlx.errors import FormatError, HubError, NotFound, OptionError
+from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
 from paw_mlx.files import replacing
-from paw_mlx.formats.fingerprint import RECORD, base_fingerprint
+from paw_mlx.formats.fingerprint import RECORD, base_fingerprint, fingerprint
 from paw_mlx.formats.gguf_reader import read_gguf
 from paw_mlx.formats.untrusted import json_object, read_bytes
 from paw_mlx.interpreter.packing import PACKED_BITS, check_group_size
@@ -64,6 +64,10 @@ def convert_base(
     with replacing(out) as folder:
         folder.mkdir()
         write_base(base, folder, bits, group_size, {RECORD: record})
+        config = folder / "config.json"
+        made = _object(config)
+        made[RECORD]["fingerprint"] = fingerprint(folder)
+        config.write_text(json.dumps(made, indent=2), encoding="utf-8")
         for name, data in texts.items():
             (folder / name).write_bytes(data)
     return out
@@ -80,6 +84,12 @@ def _check_out(source: Path, out: Path) -> None:
     if out.is_symlink() or not config.is_file() or RECORD not in _object(config):
         raise OptionError(
             f"{out} exists, and is no converted base", hint="Name a new folder, or remove that one."
+        )
+    written = {config.name, "model.safetensors", *TEXTS}
+    if others := sorted(path.name for path in out.iterdir() if path.name not in written):
+        raise OptionError(
+            f"{out} also holds {listed(others)}, which converting would remove",
+            hint="Name a new folder.",
         )
 
 

@@ -7,6 +7,7 @@ lay there stays.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from paw_mlx.convert.receipt import Receipt, compare
 from paw_mlx.errors import FormatError, OptionError, listed
 from paw_mlx.files import replacing
 from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes
-from paw_mlx.profiles import Profile, find_profile
+from paw_mlx.profiles import PROFILES, Profile, find_profile
 from paw_mlx.program import Program, Template
 from paw_mlx.wheels import Progress, quiet
 
@@ -46,6 +47,7 @@ class Converted:
     layouts: tuple[str, str]
     num_bytes: int
     receipt: Receipt
+    seconds: float
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON has it."""
@@ -54,6 +56,7 @@ class Converted:
             "source": {"path": str(self.source), "layout": before},
             "out": {"path": str(self.out), "layout": after, "bytes": self.num_bytes},
             "receipt": self.receipt.record(),
+            "seconds": self.seconds,
         }
 
 
@@ -83,11 +86,17 @@ def convert(
     Raises NotFound, FormatError, AdapterMismatch, OptionError, HubError; whatever is raised,
     `out` is as it was.
     """
-    out, layout = Path(out), _layout(to, out)
+    start = time.perf_counter()
+    out = Path(out)
+    layout = _layout(to, out)
     path = hub.resolve_adapter(str(source), offline=offline, progress=progress)
-    profile = interpreter and _profile(interpreter, offline, progress)
-    found = read_any(path, profile or None, rank=rank, alpha=alpha)
-    profile = profile or find_profile(found.interpreter)
+    _check_out(path, out, layout)
+    if (rank is not None or alpha is not None) and not torch_adapter.is_torch(path):
+        raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
+    profile = _profile(interpreter, offline, progress) if interpreter else None
+    found = read_any(path, profile, rank=rank, alpha=alpha)
+    if profile is None:
+        profile = _named(find_profile(found.interpreter), found.interpreter)
     if profile is None:
         raise OptionError(
             f"{path} does not name a base that is known: {found.interpreter or 'it names none'}",
@@ -98,7 +107,8 @@ def convert(
         program = _program(found, profile, template, spec, pseudo_program)
     elif template or spec or pseudo_program:
         raise OptionError(f"{layout} holds an adapter alone, and no prompt")
-    formats.check_replaceable(out, layout)
+    elif found.program:
+        progress(f"the prompt of {path} stays behind: {layout} holds an adapter alone")
     with replacing(out) as temporary:
         if program:
             formats.save(program, temporary, dtype, layout=layout, profile=profile)
@@ -111,7 +121,8 @@ def convert(
                 hint="Nothing was kept. This is a bug: please report it with the two layouts.",
             )
         num_bytes = sum(p.stat().st_size for p in [temporary, *temporary.rglob("*")] if p.is_file())
-    return Converted(path, out, (found.layout, layout), num_bytes, receipt)
+    seconds = time.perf_counter() - start
+    return Converted(path, out, (found.layout, layout), num_bytes, receipt, seconds)
 
 
 def read_any(
@@ -123,14 +134,12 @@ def read_any(
 ) -> Artifact:
     """Read an adapter or program in any layout, torch's included.
 
-    `rank` and `alpha` are for torch checkpoints, which do not say them. NotFound, FormatError,
-    OptionError, or AdapterMismatch if it does not fit `profile`.
+    `rank` and `alpha` are for torch checkpoints, which do not say them; the others say their
+    own. NotFound, FormatError, OptionError, or AdapterMismatch if it does not fit `profile`.
     """
     if torch_adapter.is_torch(path):
         found = torch_adapter.read(path, profile, rank=rank, alpha=alpha)
         return Artifact("torch", found.adapter, found.interpreter)
-    if rank is not None or alpha is not None:
-        raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
     layout = formats.sniff(path)
     if layout in _PROGRAMS:
         program = formats.load(path, profile)
@@ -154,16 +163,45 @@ def _layout(to: str | None, out: Path) -> str:
 
 
 def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
-    """The profile of a base: a known one needs no files, another its config.json."""
-    if known := find_profile(reference):
-        return known
-    path = hub.resolve_base(reference, offline=offline, progress=progress)
-    if path.is_file():
-        from paw_mlx.interpreter.weights import read_source
+    """The profile of a base, under the name its user gave it; a known one needs no files."""
+    if reference in PROFILES:
+        return PROFILES[reference]
+    profile = find_profile(reference)
+    if profile is None:
+        path = hub.resolve_base(reference, offline=offline, progress=progress)
+        if path.is_file():
+            from paw_mlx.interpreter.weights import read_source
 
-        return Profile.from_config(read_source(path).config)
-    config = json_object(read_bytes(path / "config.json", MAX_TEXT_BYTES), "config.json")
-    return Profile.from_config(config, reference)
+            profile = Profile.from_config(read_source(path).config)
+        else:
+            config = json_object(read_bytes(path / "config.json", MAX_TEXT_BYTES), "config.json")
+            profile = Profile.from_config(config)
+        if path.exists() and Path(reference).expanduser().exists():
+            return profile if profile.repos else replace(profile, name=reference)
+    return _named(profile, reference) or profile
+
+
+def _named(profile: Profile | None, base: str) -> Profile | None:
+    """A profile whose files will name the base as it was named: a fine-tune is another base."""
+    return profile and replace(profile, repos=(base, *profile.repos))
+
+
+def _check_out(source: Path, out: Path, layout: str) -> None:
+    """OptionError if something would be lost: the source, or what is no such adapter."""
+    here, there = source.resolve(), out.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise OptionError(
+            f"{out} and {source} are one, or one lies in the other", hint="Name another place."
+        )
+    formats.check_replaceable(out, layout)
+    if out.is_file():
+        try:
+            old = formats.read_adapter(out)
+        except FormatError as error:
+            raise OptionError(
+                f"{out} exists, and is no adapter or program: {error}", hint="Name another file."
+            ) from error
+        del old
 
 
 def _program(
@@ -183,8 +221,8 @@ def _program(
             hint="Give --template FILE, or --pseudo-program FILE (and --spec FILE).",
         )
     if program is None:
-        program = Program(Template("", ""), found.adapter, found.interpreter or profile.repo)
-    changes: dict[str, Any] = {"adapter": found.adapter}
+        program = Program(Template("", ""), found.adapter, profile.repo)
+    changes: dict[str, Any] = {"adapter": found.adapter, "interpreter": profile.repo}
     if template:
         changes |= {"template": Template.parse(template), "pseudo_program": ""}
     if pseudo_program:
@@ -192,6 +230,6 @@ def _program(
         changes |= {"template": made, "pseudo_program": pseudo_program}
     if spec:
         changes["spec"] = spec
-    if len(changes) > 1:  # it is another program now
+    if len(changes) > 2:  # it is another program now; in another dtype it is the same
         changes["meta"] = {k: v for k, v in program.meta.items() if k != "program_id"}
     return replace(program, **changes)

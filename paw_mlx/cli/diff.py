@@ -14,7 +14,7 @@ import click
 
 from ..errors import listed
 from . import Command, json_option
-from .common import table
+from .common import alpha_option, table
 from .inspect import printable
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ _WIDTH = 60  # characters of a value in meta; JSON has all of it
 @click.command(cls=Command)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
+@alpha_option
 @json_option
-def command(a: str, b: str, as_json: bool) -> None:
+def command(a: str, b: str, alpha: float | None, as_json: bool) -> None:
     """Show what changed from program A to program B: texts, meta, and how far the adapter moved.
 
     Each is a path in any layout or a name in the store, as in `diff triage@v1 triage`.
@@ -36,7 +37,8 @@ def command(a: str, b: str, as_json: bool) -> None:
     from ..convert.convert import read_any
     from ..convert.diff import diff
 
-    one, other = (read_any(hub.resolve_adapter(ref, offline=True)) for ref in (a, b))
+    paths = [hub.resolve_adapter(reference, offline=True) for reference in (a, b)]
+    one, other = (read_any(path, alpha=alpha) for path in paths)
     changes = diff(one, other)
     click.echo(json.dumps(changes.record()) if as_json else _sheet(changes))
 

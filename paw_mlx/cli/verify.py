@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import Command, json_option
-from .common import status, table
+from .common import alpha_option, status, table
 from .inspect import printable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _MOST = 5  # problems shown; JSON has them all
     help="Output tokens at most.",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
+@alpha_option
 @json_option
 def command(
     a: str,
@@ -47,6 +48,7 @@ def command(
     inputs: Path | None,
     max_tokens: int,
     offline: bool,
+    alpha: float | None,
     as_json: bool,
 ) -> None:
     """Compare what the programs or adapters A and B compute, site by site.
@@ -67,7 +69,7 @@ def command(
     if interpreter:
         path = hub.resolve_base(interpreter, offline=offline, progress=status)
         base = load_base(path, progress=status)
-    one, other = (read_any(path, base and base.profile) for path in paths)
+    one, other = (read_any(path, base and base.profile, alpha=alpha) for path in paths)
     verdict = verify(one, other, base=base, inputs=texts, max_tokens=max_tokens)
     click.echo(json.dumps(verdict.record()) if as_json else _sheet(verdict))
     if not verdict.ok:

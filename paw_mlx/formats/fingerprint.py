@@ -43,12 +43,13 @@ def base_fingerprint(path: Path) -> str:
 
     Quantizing is its user's own choice and no drift, on load and beforehand alike.
     """
-    config = path / "config.json"
+    own, config = fingerprint(path), path / "config.json"
     if config.is_file():
         record = json_object(read_bytes(config, MAX_TEXT_BYTES), config.name).get(RECORD)
-        if isinstance(record, dict) and (source := recorded(record, "source")):
-            return source
-    return fingerprint(path)
+        # Whoever changes the weights may keep the config: it speaks for its own alone.
+        if isinstance(record, dict) and record.get("fingerprint") == own:
+            return recorded(record, "source") or own
+    return own
 
 
 def recorded(meta: Mapping[str, Any], model: str) -> str | None:

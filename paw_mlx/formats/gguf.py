@@ -33,6 +33,7 @@ _KINDS = {name.lower(): kind for kind, (name, _, _) in TYPES.items()}
 _ALIGNMENT = 32
 _TENSOR = re.compile(r"(.+)\.weight\.lora_([ab])")
 _HUB = "https://huggingface.co/"
+_REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BASE = "general.base_model.0.repo_url"
 
 
@@ -103,7 +104,7 @@ def _keys(profile: Profile, alpha: float) -> dict[str, str | int | float]:
         f"{name}.attention.head_count": profile.num_heads,
         f"{name}.attention.head_count_kv": profile.num_kv_heads,
     }
-    if profile.repos:
+    if _REPO.fullmatch(profile.repo):
         keys |= {"general.base_model.count": 1, _BASE: _HUB + profile.repo}
     return keys
 

@@ -112,6 +112,8 @@ def resolve_adapter(reference: str, *, offline: bool = False, progress: Progress
     repo = None if _local(reference) else Repo.of(reference)
     if repo is None or (store.is_reference(reference) and _is_stored(reference)):
         return resolve_program(reference, offline=offline, progress=progress)
+    if Path(reference.split("/")[0]).is_dir():  # `examples/typo` is a path
+        raise NotFound(f"no such file or folder: {reference}")
     if repo.file and not repo.file.endswith(".gguf"):
         return _program_on_hub(reference, offline)
     return _snapshot(repo, client.ADAPTER, offline, progress)

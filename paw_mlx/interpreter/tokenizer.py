@@ -119,8 +119,9 @@ class Tokenizer:
         return [i for i in found if i is not None]
 
     def token(self, id_: int) -> str | None:
-        """The token of an id, as the vocabulary writes it."""
-        return self._tokenizer.id_to_token(id_)
+        """The token of an id, as the vocabulary writes it; None for what is no id of it."""
+        known = type(id_) is int and 0 <= id_ < self._tokenizer.get_vocab_size()
+        return self._tokenizer.id_to_token(id_) if known else None
 
     def stream(self) -> TextStream:
         """A decoder that takes one token at a time."""
