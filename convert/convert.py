@@ -95,13 +95,7 @@ def convert(
         raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
     profile = _profile(interpreter, offline, progress) if interpreter else None
     found = read_any(path, profile, rank=rank, alpha=alpha)
-    if profile is None:
-        profile = _named(find_profile(found.interpreter), found.interpreter)
-    if profile is None:
-        raise OptionError(
-            f"{path} does not name a base that is known: {found.interpreter or 'it names none'}",
-            hint="Name it: --interpreter qwen3-0.6b, a hub repo, or a folder with its config.json.",
-        )
+    profile = profile or _own_profile(path, found.interpreter)
     program = None
     if layout in _PROGRAMS:
         program = _program(found, profile, template, spec, pseudo_program)
@@ -114,12 +108,7 @@ def convert(
             formats.save(program, temporary, dtype, layout=layout, profile=profile)
         else:
             formats.save_adapter(found.adapter, temporary, layout, profile, dtype)
-        receipt = compare(found.adapter, formats.load_adapter(temporary, profile))
-        if not receipt.ok:
-            raise FormatError(
-                f"what was written to {out} is not what was read: {listed(receipt.problems)}",
-                hint="Nothing was kept. This is a bug: please report it with the two layouts.",
-            )
+        receipt = _proof(found.adapter, temporary, profile, out)
         num_bytes = sum(p.stat().st_size for p in [temporary, *temporary.rglob("*")] if p.is_file())
     seconds = time.perf_counter() - start
     return Converted(path, out, (found.layout, layout), num_bytes, receipt, seconds)
@@ -150,6 +139,28 @@ def read_any(
     return Artifact(layout, read.adapter, read.interpreter)
 
 
+def _proof(read: Adapter, written: Path, profile: Profile, out: Path) -> Receipt:
+    """The receipt of what was written; FormatError if it is not what was read."""
+    receipt = compare(read, formats.load_adapter(written, profile))
+    if receipt.ok:
+        return receipt
+    raise FormatError(
+        f"what was written to {out} is not what was read: {listed(receipt.problems)}",
+        hint="Nothing was kept. This is a bug: please report it with the two layouts.",
+    )
+
+
+def _own_profile(source: Path, base: str) -> Profile:
+    """The profile of the base that the source itself names."""
+    profile = find_profile(base)
+    if profile is None:
+        raise OptionError(
+            f"{source} does not name a base that is known: {base or 'it names none'}",
+            hint="Name it: --interpreter qwen3-0.6b, a hub repo, or a folder with its config.json.",
+        )
+    return _named(profile, base)
+
+
 def _layout(to: str | None, out: Path) -> str:
     to = to or _SUFFIXES.get(out.suffix)
     if to not in LAYOUTS:
@@ -169,21 +180,24 @@ def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
     profile = find_profile(reference)
     if profile is None:
         path = hub.resolve_base(reference, offline=offline, progress=progress)
-        if path.is_file():
-            from paw_mlx.interpreter.weights import read_source
-
-            profile = Profile.from_config(read_source(path).config)
-        else:
-            config = json_object(read_bytes(path / "config.json", MAX_TEXT_BYTES), "config.json")
-            profile = Profile.from_config(config)
-        if path.exists() and Path(reference).expanduser().exists():
-            return profile if profile.repos else replace(profile, name=reference)
-    return _named(profile, reference) or profile
+        profile = Profile.from_config(_config(path))
+    if not Path(reference).expanduser().exists():
+        return _named(profile, reference)
+    # A folder's path means nothing elsewhere: a known base keeps its own name.
+    return profile if profile.repos else replace(profile, name=reference)
 
 
-def _named(profile: Profile | None, base: str) -> Profile | None:
+def _config(base: Path) -> dict[str, Any]:
+    if base.is_dir():
+        return json_object(read_bytes(base / "config.json", MAX_TEXT_BYTES), "config.json")
+    from paw_mlx.interpreter.weights import read_source
+
+    return read_source(base).config
+
+
+def _named(profile: Profile, base: str) -> Profile:
     """A profile whose files will name the base as it was named: a fine-tune is another base."""
-    return profile and replace(profile, repos=(base, *profile.repos))
+    return replace(profile, repos=(base, *profile.repos))
 
 
 def _check_out(source: Path, out: Path, layout: str) -> None:
