@@ -179,7 +179,7 @@ def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
         return PROFILES[reference]
     profile = find_profile(reference)
     if profile is None:
-        path = hub.resolve_base(reference, offline=offline, progress=progress)
+        path = hub.resolve_config(reference, offline=offline, progress=progress)
         profile = Profile.from_config(_config(path))
     if not Path(reference).expanduser().exists():
         return _named(profile, reference)
@@ -187,12 +187,12 @@ def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
     return profile if profile.repos else replace(profile, name=reference)
 
 
-def _config(base: Path) -> dict[str, Any]:
-    if base.is_dir():
-        return json_object(read_bytes(base / "config.json", MAX_TEXT_BYTES), "config.json")
+def _config(path: Path) -> dict[str, Any]:
+    if path.name == "config.json":
+        return json_object(read_bytes(path, MAX_TEXT_BYTES), path.name)
     from paw_mlx.interpreter.weights import read_source
 
-    return read_source(base).config
+    return read_source(path).config
 
 
 def _named(profile: Profile, base: str) -> Profile:

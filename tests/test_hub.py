@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from hub_server import COMMIT, Hub, make_program, serving_hub
 
-from paw_mlx import hub, store
+from paw_mlx import formats, hub, store
 from paw_mlx.errors import NotFound, OfflineError, OptionError
 
 ROOT = Path(__file__).parents[1]
@@ -382,3 +383,22 @@ def test_a_compiler_is_fetched_without_code_and_converted(
     server.log.clear()
     run(PAW_OFFLINE="1")
     assert server.log == []
+
+
+def test_of_an_adapters_base_the_config_is_enough(
+    env: dict[str, str], server: Hub, tmp_path: Path
+) -> None:
+    profile = tiny.profile("qwen3")
+    formats.save_adapter(tiny.adapter(profile), tmp_path / "peft", "peft", profile)
+    adapter = {path.name: path.read_bytes() for path in (tmp_path / "peft").iterdir()}
+    server.repos["org/lora"] = adapter
+    server.repos["org/tuned"] = {**BASE, "config.json": tiny.changed("qwen3").encode()}
+    command = ["convert", "org/lora", "x.gguf", "--interpreter", "org/tuned", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *command],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["receipt"]["exact"], done.stdout
+    assert server.asked("*tuned*config.json")
+    assert not server.asked("*tuned*safetensors")
+    assert formats.read_adapter(tmp_path / "x.gguf").interpreter == "org/tuned"

@@ -67,6 +67,23 @@ def resolve_base(reference: str, *, offline: bool = False, progress: Progress = 
     return _fetch(reference, repos[0], progress)
 
 
+def resolve_config(reference: str, *, offline: bool = False, progress: Progress = quiet) -> Path:
+    """A base's config.json, or its GGUF file; of a hub repo, that one file is fetched.
+
+    NotFound, HubError, OfflineError or OptionError.
+    """
+    repo = None if reference in PROFILES or _local(reference) else Repo.of(reference)
+    if repo is None or repo.is_gguf:
+        base = resolve_base(reference, offline=offline, progress=progress)
+        return base / "config.json" if base.is_dir() else base
+    repo = replace(repo, file="config.json")
+    if found := client.cached_file(repo):
+        return found
+    if offline or settings.offline():
+        raise OfflineError(f"offline, and {repo} is not on this machine")
+    return client.download_file(repo)
+
+
 def resolve_compiler(reference: str, *, offline: bool = False, progress: Progress = quiet) -> Path:
     """A compiler's folder, as published or converted; fetched if it is not on this machine.
 
