@@ -210,12 +210,11 @@ def _check_out(source: Path, out: Path, layout: str) -> None:
     formats.check_replaceable(out, layout)
     if out.is_file():
         try:
-            old = formats.read_adapter(out)
+            formats.read_adapter(out)
         except FormatError as error:
             raise OptionError(
                 f"{out} exists, and is no adapter or program: {error}", hint="Name another file."
             ) from error
-        del old
 
 
 def _program(

@@ -7,7 +7,6 @@ the first one chooses, so that logits stay comparable after their choices have p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from paw_mlx.adapter import Site
+from paw_mlx.cases import json_line, numbered_lines
 from paw_mlx.convert.receipt import Receipt, compare
-from paw_mlx.errors import FormatError, InputTooLong, NotFound, OptionError
+from paw_mlx.errors import FormatError, InputTooLong, OptionError
 from paw_mlx.interpreter import lora
 from paw_mlx.interpreter.decode import prefill
 from paw_mlx.interpreter.kv import KV
@@ -112,25 +112,14 @@ def verify(
 
 def read_inputs(path: Path) -> list[str]:
     """Inputs from a file: one a line, or the "input" of each row of a `.jsonl`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError as error:
-        raise NotFound(f"no such file: {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"cannot read {path} as UTF-8 text: {error}") from error
-    numbered = [(n, line.rstrip("\r")) for n, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise FormatError(f"{path} holds no inputs")
+    numbered = numbered_lines(path, "inputs")
     if path.suffix != ".jsonl":
-        return [line for _, line in numbered]
+        return [line.rstrip("\r") for _, line in numbered]
     return [_input(path, number, line) for number, line in numbered]
 
 
 def _input(path: Path, number: int, line: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}, line {number}: no valid JSON ({error})") from error
+    row = json_line(path, number, line)
     if not isinstance(row, dict) or not isinstance(row.get("input"), str):
         raise FormatError(f'{path}, line {number}: a row needs the string "input"')
     return str(row["input"])

@@ -160,12 +160,17 @@ def _root() -> Path:
 
 
 def _folder(name: str) -> Path:
+    check_name(name)
+    return _root() / name
+
+
+def check_name(name: str) -> None:
+    """OptionError unless a program may be called that."""
     if not is_name(name):
         raise OptionError(
             f"{name!r} cannot name a program",
             hint="Use a-z, 0-9, '.', '_' and '-', as in `triage` or `me/triage`; not .paw.",
         )
-    return _root() / name
 
 
 def _file(folder: Path, version: int) -> Path:

@@ -91,10 +91,8 @@ def command(
         )
     if not (output or name or several):
         raise click.UsageError("give -o OUT.paw or --name NAME")
-    if name and not store.is_name(name):
-        raise OptionError(
-            f"{name!r} cannot name a program", hint="Use a-z, 0-9, '.', '_' and '-'; not .paw."
-        )
+    if name:
+        store.check_name(name)
     places = _places(output, wishes, several)
     with _load(compiler, **options) as loaded:
         check_blocks(adapter, loaded.meta.rank)

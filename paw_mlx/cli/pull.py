@@ -31,10 +31,7 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
         path = _compiler(reference) if kind == "compiler" else _base(reference)
         click.echo(json.dumps({kind: reference, "path": str(path)}) if as_json else path)
         return
-    if not store.is_name(name):
-        raise OptionError(
-            f"{name!r} cannot name a program", hint="Use a-z, 0-9, '.', '_' and '-'; not .paw."
-        )
+    store.check_name(name)
     version = store.add(hub.resolve_program(reference, progress=status), name)
     path = store.find(f"{name}@v{version}")
     record = {"program": name, "version": version, "path": str(path)}

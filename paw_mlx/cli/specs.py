@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..cases import json_line
 from ..errors import FormatError, NotFound, OptionError, listed
 
 
@@ -71,14 +70,12 @@ def _in_file(file: Path) -> Iterator[Wish]:
         return
     for number, line in enumerate(read_text(file).split("\n"), 1):
         if line.strip():
-            yield _row(line, f"{file}, line {number}", f"{file.stem}-{number}")
+            yield _row(file, number, line)
 
 
-def _row(line: str, where: str, name: str) -> Wish:
-    try:
-        row: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: no valid JSON ({error})") from error
+def _row(file: Path, number: int, line: str) -> Wish:
+    row = json_line(file, number, line)
+    where, name = f"{file}, line {number}", f"{file.stem}-{number}"
     keys = ("spec", "name", "pseudo_program")
     values = [row.get(key) if isinstance(row, dict) else None for key in keys]
     if not isinstance(values[0], str) or not all(isinstance(v, str | None) for v in values):
