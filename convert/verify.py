@@ -7,7 +7,7 @@ the first one chooses, so that logits stay comparable after their choices have p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from paw_mlx.adapter import Site
 from paw_mlx.cases import json_line, numbered_lines
 from paw_mlx.convert.receipt import Receipt, compare
 from paw_mlx.errors import FormatError, InputTooLong, OptionError
@@ -136,9 +135,9 @@ def _differing(a: Artifact, b: Artifact) -> tuple[str, ...]:
 class _Side:
     """One artifact on the base: its matrices, and its prefix, evaluated."""
 
-    def __init__(self, base: Base, sites: Mapping[Site, Any], a: Artifact, template: Template):
+    def __init__(self, base: Base, a: Artifact, template: Template) -> None:
         a.adapter.check(base.profile)
-        self.base, self.sites, self.suffix = base, sites, template.suffix
+        self.base, self.suffix = base, template.suffix
         self.pairs = lora.pairs(a.adapter, base.dtype)
         self.prefix = KV(base.model.num_layers)
         tokens = base.tokenizer.encode(template.prefix, control=True)
@@ -171,7 +170,7 @@ class _Side:
         return self.base.tokenizer.decode(tokens).strip()
 
     def _attach(self) -> None:
-        lora.attach(self.sites, self.pairs)
+        lora.attach(self.base.groups, self.pairs)
 
     def _check_room(self, num_tokens: int) -> None:
         if num_tokens >= self.base.window:
@@ -186,15 +185,13 @@ def _sides(base: Base, a: Artifact, b: Artifact) -> Iterator[tuple[_Side, _Side]
     """Both artifacts on one base, which is bare again afterwards."""
     programs = a.program or b.program, b.program or a.program
     templates = (program.template if program else Template("", "") for program in programs)
-    sites = lora.wrap_sites(base.model, base.profile)
     try:
         one, other = (
-            _Side(base, sites, side, template)
-            for side, template in zip((a, b), templates, strict=True)
+            _Side(base, side, template) for side, template in zip((a, b), templates, strict=True)
         )
         yield one, other
     finally:
-        lora.attach(sites, {})
+        lora.attach(base.groups, {})
 
 
 def _run(one: _Side, other: _Side, text: str, max_tokens: int) -> Run:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .compiler.pipeline import Compiler, compile, compile_and_load
     from .errors import (
         AdapterMismatch,
+        CallTimeout,
         ClosedError,
         CompileError,
         DriftWarning,
@@ -40,6 +41,7 @@ _HOMES = {
     "adapter": ("Adapter", "Site"),
     "errors": (
         "AdapterMismatch",
+        "CallTimeout",
         "ClosedError",
         "CompileError",
         "DriftWarning",
@@ -65,6 +67,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Adapter",
     "AdapterMismatch",
+    "CallTimeout",
     "ClosedError",
     "CompileError",
     "Compiler",

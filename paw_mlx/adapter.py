@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -147,7 +148,7 @@ class Adapter:
                 f"the ranks of A and B differ at {len(wrong)} sites: {listed(wrong)}"
             )
 
-    @property
+    @cached_property
     def ranks(self) -> tuple[int, ...]:
         """The ranks in use, ascending; usually one."""
         return tuple(sorted({lora.rank for lora in self.sites.values()}))
@@ -162,7 +163,7 @@ class Adapter:
         """The scales in use, ascending; usually one."""
         return tuple(sorted({lora.scale for lora in self.sites.values()}))
 
-    @property
+    @cached_property
     def dtypes(self) -> tuple[str, ...]:
         used = {m.dtype for lora in self.sites.values() for m in (lora.A, lora.B)}
         return tuple(sorted(used))

@@ -15,6 +15,7 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
     ├─ CompileError     (RuntimeError)  making a program failed
     │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
+    ├─ CallTimeout      (TimeoutError)  a call took longer than it was given
     └─ ClosedError      (RuntimeError)  used after close
 
 One thing is no error but a warning: `DriftWarning` (UserWarning), when a program runs on other
@@ -85,6 +86,10 @@ class PseudoProgramError(CompileError):
         super().__init__(message, hint="Use a larger pseudo-compiler, or write it by hand.")
         self.answer = answer
         self.add_note(f"The last answer was:\n{answer}")
+
+
+class CallTimeout(PawError, TimeoutError):
+    """A call took longer than its `timeout_s`."""
 
 
 class ClosedError(PawError, RuntimeError):

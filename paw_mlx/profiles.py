@@ -151,6 +151,13 @@ class Profile:
         """The reference a program records: the original hub repo, or the name."""
         return self.repos[0] if self.repos else self.name
 
+    @property
+    def num_kv_elements(self) -> int:
+        """Numbers that attention keeps for a token, all layers."""
+        if "c_attn" in self.shapes:  # q, k and v in one
+            return self.num_layers * self.shapes["c_attn"][1] * 2 // 3
+        return self.num_layers * (self.shapes["k_proj"][1] + self.shapes["v_proj"][1])
+
     def sites(self) -> Iterator[Site]:
         """Every site a LoRA may have, by layer, modules sorted."""
         return (Site(i, m) for i in range(self.num_layers) for m in self.family.modules)

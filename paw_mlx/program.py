@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .adapter import Adapter
@@ -65,7 +66,11 @@ class Program:
         return str(self.meta.get("program_id") or self.digest())
 
     def digest(self) -> str:
-        """Hash what the program computes: interpreter, template, A, B and alpha."""
+        """Hash what the program computes: interpreter, template, A, B and alpha (32 hex)."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.interpreter}\0{self.template.text}\0".encode())
         for site, lora in sorted(self.adapter.sites.items()) if self.adapter else ():
             digest.update(f"{site} {lora.A.dtype} {lora.B.dtype} {lora.alpha!r}\0".encode())

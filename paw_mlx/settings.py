@@ -1,15 +1,18 @@
 """Paths and environment. Nothing else in this package reads `os.environ`.
 
-    PAW_MLX_HOME     everything this package keeps, in one folder
-    PAW_OFFLINE      1: never touch the network
-    PAW_MLX_BLAS     Linux: the BLAS library to load before MLX (a path, or `none`)
-    PAW_MLX_DEVICE   cpu or gpu: where MLX computes, if not on what it prefers
-    PAW_API_URL      a PAW service to fetch programs from; PAW_API_KEY, its key
+    PAW_MLX_HOME          everything this package keeps, in one folder
+    PAW_OFFLINE           1: never touch the network
+    PAW_MLX_BLAS          Linux: the BLAS library to load before MLX (a path, or `none`)
+    PAW_MLX_DEVICE        cpu or gpu: where MLX computes, if not on what it prefers
+    PAW_MLX_PREFIX_BYTES  how many bytes of evaluated prefixes to keep on disk (1000000000);
+                          0 keeps and reads none
+    PAW_API_URL           a PAW service to fetch programs from; PAW_API_KEY, its key
 
 Without PAW_MLX_HOME, what must be kept (programs, bases, converted compilers) lies in
 `~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
-what can be made again (quantized bases, pseudo-programs) in `~/Library/Caches/paw-mlx` and
-`$XDG_CACHE_HOME/paw-mlx`. `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's.
+what can be made again (quantized bases, pseudo-programs, prefixes) in
+`~/Library/Caches/paw-mlx` and `$XDG_CACHE_HOME/paw-mlx`.
+`HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: quantized bases, pseudo-programs."""
+    """The folder of what can be made again: quantized bases, pseudo-programs, prefixes."""
     home = os.environ.get("PAW_MLX_HOME")
     if home:
         return Path(home).expanduser() / "cache"
@@ -50,6 +53,14 @@ def device() -> str | None:
     if name not in (None, "cpu", "gpu"):
         raise OptionError(f"PAW_MLX_DEVICE is {name!r}, and can be cpu or gpu")
     return name
+
+
+def prefix_bytes() -> int:
+    """How many bytes of evaluated prefixes to keep on disk; OptionError for what is no number."""
+    text = os.environ.get("PAW_MLX_PREFIX_BYTES", "").strip() or "1000000000"
+    if not (text.isascii() and text.isdigit()):
+        raise OptionError(f"PAW_MLX_PREFIX_BYTES is {text!r}, and must be a number of bytes")
+    return int(text)
 
 
 def service() -> tuple[str, str] | None:

@@ -25,6 +25,7 @@ from paw_mlx import (
 from paw_mlx.adapter import Adapter, Site
 from paw_mlx.cases import Case
 from paw_mlx.interpreter import lora
+from paw_mlx.interpreter.batch import Batch
 from paw_mlx.interpreter.kv import KV
 
 INPUTS = ["the disk is full", "picnic", "server down", "0 1 2 3", "Grüße, 世界 🙂", ""]
@@ -53,9 +54,13 @@ def outputs(interpreter: Interpreter, program: Program) -> list[str]:
 
 def logits(interpreter: Interpreter, program: Program, tokens: list[int], kv: KV) -> np.ndarray:
     """Scores at every token, with the program's adapter attached."""
-    base = interpreter.base
-    with interpreter._turn(program, interpreter._resident(program)):
-        return np.array(base.model.logits(base.model.hidden(mx.array([tokens]), kv))[0])
+    model = interpreter.base.model
+
+    def work(batch: Batch) -> np.ndarray:
+        batch.bank.heat(program)
+        return np.array(model.logits(model.hidden(mx.array([tokens]), kv))[0])
+
+    return interpreter._owner.run(work)
 
 
 def test_outputs_vary_with_the_input_and_the_program(interpreter, family):
@@ -82,7 +87,7 @@ def test_a_cached_prefix_gives_what_the_whole_prompt_gives(interpreter, family):
         expected.append(best)
     result = interpreter.run(program, "the disk", Options(max_tokens=12))
     assert result.text == base.tokenizer.decode(expected).strip()
-    cached = interpreter._resident(program).prefix.fork()
+    cached = interpreter._owner.run(lambda batch: batch.prefixes.get(program).fork())
     np.testing.assert_allclose(
         logits(interpreter, program, tokens, cached), whole[len(prefix) :], atol=1e-4
     )
@@ -106,8 +111,10 @@ def test_switching_programs_and_back_changes_nothing(interpreter, family):
 def test_an_attached_adapter_equals_the_delta_added_to_the_weights(interpreter, folder, family):
     program = tiny.program(family, 3)
     with Interpreter.load(str(folder)) as fused:
-        for site, layer in fused._sites.items():
-            layer.base.weight = layer.base.weight + mx.array(program.adapter.delta(site))
+        for group in fused.base.groups:
+            delta = np.concatenate([program.adapter.delta(site) for site in group.sites])
+            group.stacks[0].weight = group.stacks[0].weight + mx.array(delta)
+            mx.eval(group.stacks[0].weight)
         tokens = list(range(20))
         attached = logits(interpreter, program, tokens, KV(interpreter.base.model.num_layers))
         bare = tiny.program(family, None)
@@ -121,10 +128,6 @@ def test_an_adapter_for_some_sites_leaves_the_others_bare(interpreter, family):
     partial = replace(program, adapter=Adapter(some))
     assert outputs(interpreter, partial) != outputs(interpreter, program)
     assert outputs(interpreter, partial) != outputs(interpreter, replace(program, adapter=None))
-    attached = [site for site, layer in interpreter._sites.items() if layer._pair is not None]
-    outputs(interpreter, partial)
-    attached = {site for site, layer in interpreter._sites.items() if layer._pair is not None}
-    assert attached == set(some)
 
 
 def test_an_adapter_for_another_base_lists_what_does_not_fit(interpreter, family):
@@ -161,19 +164,6 @@ def test_streams_of_two_programs_may_interleave(interpreter, family):
         left.append(next(one, ""))
         right.append(next(two, ""))
     assert ("".join(left), "".join(right)) == expected
-
-
-def test_a_prefix_with_spare_room_is_not_written_by_its_forks(interpreter, family, monkeypatch):
-    monkeypatch.setattr("paw_mlx.interpreter.decode.PREFILL_TOKENS", 1)  # leaves spare room
-    program = tiny.program(family, 5)
-    fn = interpreter.function(program)
-    expected = [fn("the disk", **SHORT), fn("picnic", **SHORT)]
-    one, two = fn.stream("the disk", **SHORT), fn.stream("picnic", **SHORT)
-    got = ["", ""]
-    for _ in range(13):
-        got[0] += next(one, "")
-        got[1] += next(two, "")
-    assert got == expected
 
 
 def test_a_sampled_stream_may_move_between_threads(interpreter, family):
@@ -328,10 +318,11 @@ def test_closing_gives_the_memory_back(folder, family):
 def test_a_forgotten_program_leaves_memory(interpreter, family):
     interpreter.run(tiny.program(family, 1), "picnic", Options(max_tokens=1))
     interpreter.run(tiny.program(family, 2), "picnic", Options(max_tokens=1))
-    held = len(interpreter._residents)
+    bank, prefixes = interpreter._owner.run(lambda batch: (batch.bank, batch.prefixes))
+    held = bank.num_resident, len(prefixes)
     for seed in range(3, 6):
         interpreter.run(tiny.program(family, seed), "picnic", Options(max_tokens=1))
-    assert len(interpreter._residents) == held
+    assert (bank.num_resident, len(prefixes)) <= held
 
 
 def test_a_lora_is_cast_to_the_dtype_of_the_base(family):

@@ -36,12 +36,12 @@ APART = {("formats", unit) for unit in ("hub", "service", "store", "wheels")}
 # The standard library is everyone's. Of the rest, a module may import what is named here
 # with the start of its path; what is not named, nobody imports.
 THIRD_PARTY = {
-    "click": ("cli/",),
+    "click": ("cli/", "benchmarks/"),
     "filelock": ("store.py",),
     "gguf": ("formats/gguf",),
     "huggingface_hub": ("hub/client.py",),
-    "mlx": ("interpreter/", "convert/", "compiler/"),
-    "mlx_lm": ("compiler/",),
+    "mlx": ("interpreter/", "convert/", "compiler/", "benchmarks/"),
+    "mlx_lm": ("compiler/", "benchmarks/kernels.py"),
     "numpy": ("adapter.py", "formats/", "interpreter/", "compiler/", "convert/", "benchmarks/"),
     "safetensors": ("formats/", "interpreter/", "convert/"),
     "tokenizers": ("interpreter/", "compiler/"),
@@ -51,6 +51,7 @@ MLX_UNITS = {
     "interpreter": "paw_mlx/interpreter",
     "convert": "convert",
     "compiler": "paw_mlx/compiler",
+    "benchmarks": "benchmarks",
 }
 PRINTING = ("cli", "benchmarks")
 

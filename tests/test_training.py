@@ -46,7 +46,7 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(base):
 
     def row_by_row(parameters: training.Parameters) -> mx.array:
         """The definition: every row alone, prefix and all, nothing padded or shared."""
-        lora.attach(trainer.sites, trainer.pairs(parameters))
+        lora.attach(base.groups, trainer.pairs(parameters))
         losses = []
         for case in cases:
             prompt = encode(template.prefix, control=True) + encode(case.input)

@@ -129,12 +129,11 @@ def test_a_small_change_is_seen_in_logits_and_a_turned_token_in_the_outputs(base
 def logits(base: Base, program: Program | None, tokens: list[int]) -> np.ndarray:
     """All logits (T, V) of a sequence, in one pass and without any cache before it."""
     pairs = lora.pairs(program.adapter, base.dtype) if program and program.adapter else {}
-    sites = lora.wrap_sites(base.model, base.profile)
     if program:
-        lora.attach(sites, pairs)
+        lora.attach(base.groups, pairs)
     kv = KV(base.model.num_layers)
     found = np.array(base.model.logits(base.model.hidden(mx.array([tokens]), kv)))[0]
-    lora.attach(sites, {})
+    lora.attach(base.groups, {})
     return found
 
 

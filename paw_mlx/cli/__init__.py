@@ -20,6 +20,8 @@ from .common import status
 # command -> its module here; imported only when the command is called or listed.
 COMMANDS = {
     "run": "Run a program on one input.",
+    "map": "Run a program on every row of a file.",
+    "filter": "Pass on the lines that a program gives a label.",
     "test": "Run a program on cases and report its accuracy.",
     "compile": "Compile an English spec to a program.",
     "train": "Make a program from input/output examples.",

@@ -42,8 +42,15 @@ def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def decode_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How to decode: --max-tokens, --temperature, --seed."""
+    """How to decode: --max-tokens, --temperature, --seed, --overflow."""
     for option in (
+        click.option(
+            "--overflow",
+            type=click.Choice(["error", "head", "tail", "middle"]),
+            default="error",
+            show_default=True,
+            help="What to keep of an input beyond the window (middle: both ends).",
+        ),
         click.option("--seed", type=int, help="Repeat a sampled output.  [default: random]"),
         click.option("--temperature", type=float, default=0.0, help="0 is greedy, the default."),
         click.option("--max-tokens", type=int, help="Output tokens at most.  [default: 512]"),

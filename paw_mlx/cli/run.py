@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from . import Command, json_option
-from .common import base_options, chosen_base, decode_options, read_input
+from .common import base_options, chosen_base, decode_options, read_input, say
 
 
 @click.command(cls=Command)
@@ -30,6 +30,7 @@ def command(
     max_tokens: int | None,
     temperature: float,
     seed: int | None,
+    overflow: str,
     **base: Any,
 ) -> None:
     """Run PROGRAM on INPUT and print the output.
@@ -42,7 +43,7 @@ def command(
     text = read_input(input, file)
     from .. import Options, function
 
-    options = asdict(Options(max_tokens, temperature, seed))
+    options = asdict(Options(max_tokens, temperature, seed, overflow=overflow))
     fn = function(program, **chosen_base(**base))
     if stream:
         for piece in fn.stream(text, **options):
@@ -50,6 +51,8 @@ def command(
         click.echo()
         return
     result = fn.run(text, **options)
+    if result.cut_tokens:
+        say(f"{result.cut_tokens} tokens of the input were cut")
     if as_json:
         record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}
         click.echo(json.dumps(record | {"program_id": fn.program.id}, ensure_ascii=False))

@@ -8,17 +8,14 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..cases import Case, read_cases
-from ..errors import InputTooLong, OptionError
+from ..errors import PawError
 from . import Command, json_option
 from .common import base_options, chosen_base, table
-
-if TYPE_CHECKING:
-    from ..interpreter import Function, Options
 
 _MOST_LABELS = 12  # a confusion table beyond this tells nobody anything
 
@@ -66,8 +63,12 @@ def command(
     options = Options(max_tokens)
     fn = function(program, **chosen_base(**base))
     start = time.perf_counter()
-    with click.progressbar(rows, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        outcomes = [_outcome(fn, case, options) for case in bar]
+    inputs = (case.input for case in rows)
+    outputs = fn.map(inputs, on_error="return", max_tokens=options.max_tokens)
+    with click.progressbar(
+        outputs, length=len(rows), file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        outcomes = [_outcome(case, output) for case, output in zip(rows, bar, strict=True)]
     seconds = time.perf_counter() - start
     accuracy = sum(outcome.passed for outcome in outcomes) / len(outcomes)
     if as_json:
@@ -80,12 +81,10 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _outcome(fn: Function, case: Case, options: Options) -> Outcome:
-    try:
-        output = fn(case.input, max_tokens=options.max_tokens)
-        return Outcome(case.input, case.output, output, None)
-    except (InputTooLong, OptionError) as error:
-        return Outcome(case.input, case.output, "", str(error))
+def _outcome(case: Case, output: str | PawError) -> Outcome:
+    if isinstance(output, PawError):
+        return Outcome(case.input, case.output, "", str(output))
+    return Outcome(case.input, case.output, output, None)
 
 
 def _show(outcomes: list[Outcome], accuracy: float, seconds: float) -> None:

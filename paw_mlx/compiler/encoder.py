@@ -25,6 +25,7 @@ from ..errors import CompileError, FormatError, listed
 from ..formats.checkpoint import ENCODER, CompilerMeta
 from ..formats.tensors import Slot, safetensors_index
 from ..formats.untrusted import json_object, read_bytes
+from ..interpreter.elementwise import Rotation
 from ..interpreter.kv import KV
 from ..interpreter.models import llama
 from ..interpreter.source import Tensors
@@ -45,6 +46,7 @@ class Encoder:
         self._folder = compiler / ENCODER
         config = self._json("config.json")
         self._args = encoder_args(config)
+        self._rotation = Rotation(self._args.head_dim, self._args.theta)
         self._window = config["max_position_embeddings"]
         self._files = self._located(self._args.layers)
         self._tokenizer = chat.load_tokenizer(self._folder)
@@ -86,13 +88,19 @@ class Encoder:
         for i, tensors in self._layers():
             block = llama.Block(self._args)  # its weights are lazy, and never made
             dtype, _ = fill(block, tensors)
-            states = [block(x.astype(dtype), KV(1), 0) for x in states]
+            block.fuse(i, copied=False)
+            states = [self._through(block, x.astype(dtype)) for x in states]
             mx.eval(states)
             if i in teachers:
                 for kept, x in zip(found, states, strict=True):
                     kept[teachers == i] = self._taken(x, i)
         mx.clear_cache()
         return found
+
+    def _through(self, block: llama.Block, x: mx.array) -> mx.array:
+        """The states (1, T, H) after one block."""
+        kv, T = KV(1), x.shape[1]
+        return block(x, kv, 0, kv.mask(T), self._rotation.turns(kv.positions(T)))
 
     def _taken(self, x: mx.array, i: int) -> np.ndarray:
         """What the mapper sees of layer i's output: the prefix tokens, (P, H)."""

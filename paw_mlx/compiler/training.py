@@ -77,21 +77,21 @@ Parameters = dict[str, list[mx.array]]  # site -> [a (d_in, r), b (r, d_out)]
 
 
 class Trainer:
-    """A base under training: its sites wrapped, a template around every row."""
+    """A base under training, a template around every row."""
 
     def __init__(self, base: Base, template: Template, recipe: Recipe) -> None:
         self.base, self.template, self.recipe = base, template, recipe
-        self.sites = lora.wrap_sites(base.model, base.profile)
+        self.sites = list(base.profile.sites())
 
     def loss(self, parameters: Parameters, batch: Batch) -> mx.array:
         """Mean cross entropy over output tokens, in nats."""
-        lora.attach(self.sites, self.pairs(parameters))
+        lora.attach(self.base.groups, self.pairs(parameters))
         logits = target_logits(self.base, prefix_kv(self.base, self.template), batch)
         return nn.losses.cross_entropy(logits, batch.targets, reduction="mean")
 
     def score(self, parameters: Parameters | None, cases: Sequence[Case]) -> Score:
         """Loss and accuracy of parameters, or of the bare base."""
-        lora.attach(self.sites, self.pairs(parameters) if parameters else {})
+        lora.attach(self.base.groups, self.pairs(parameters) if parameters else {})
         return score(self.base, self.template, cases)
 
     def pairs(self, parameters: Parameters) -> dict[Site, lora.Pair]:
@@ -171,9 +171,9 @@ def train(
     parameters = trainer.parameters(start_from) if start_from else trainer.initial()
     best_step, parameters = _fit(trainer, parameters, rows, held_out, report)
     adapter = trainer.adapter(parameters, dtype)
-    lora.attach(trainer.sites, lora.pairs(adapter, base.dtype))
+    lora.attach(base.groups, lora.pairs(adapter, base.dtype))
     after = score(base, template, held_out)
-    lora.attach(trainer.sites, {})
+    lora.attach(base.groups, {})
     record = asdict(recipe) | {
         "best_step": best_step,
         "num_trained": len(rows),

@@ -17,7 +17,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -27,7 +27,16 @@ from ..profiles import Profile, find_profile
 from ..program import Program, Template
 from . import gguf, peft
 from .sites import Found, commonest
-from .untrusted import MAX_TEXT_BYTES, json_object, read_bytes, shown, string, text
+from .untrusted import (
+    MAX_TEXT_BYTES,
+    json_object,
+    map_bytes,
+    mapped,
+    read_bytes,
+    shown,
+    string,
+    text,
+)
 
 ADAPTER, TEMPLATE, META, PSEUDO = MEMBERS = (
     "adapter.gguf",
@@ -54,6 +63,14 @@ _BROKEN = (
 )
 
 
+@dataclass
+class Members:
+    """What a program's container holds; the adapter as a view of its file if it is stored."""
+
+    texts: dict[str, bytes]
+    adapter: memoryview | None = None
+
+
 def read_archive(path: Path, profile: Profile | None = None) -> Program:
     """Read a `.paw` ZIP."""
     return _program(_unpacked(path), None, profile)
@@ -61,10 +78,10 @@ def read_archive(path: Path, profile: Profile | None = None) -> Program:
 
 def read_folder(path: Path, profile: Profile | None = None) -> Program:
     """Read a program's folder; its adapter is `adapter.gguf`, or PEFT's files without one."""
-    found = {name: MAX_TEXT_BYTES for name in MEMBERS if (path / name).exists()}
-    if ADAPTER in found:
-        found[ADAPTER] = MAX_EXPANDED_BYTES
-    members = {name: read_bytes(path / name, limit) for name, limit in found.items()}
+    texts = [name for name in MEMBERS if name != ADAPTER and (path / name).exists()]
+    members = Members({name: read_bytes(path / name, MAX_TEXT_BYTES) for name in texts})
+    if (path / ADAPTER).exists():
+        members.adapter = map_bytes(path / ADAPTER, MAX_EXPANDED_BYTES)
     return _program(members, path, profile)
 
 
@@ -105,13 +122,15 @@ def pack(folder: Path, path: Path) -> None:
         )
 
 
-def _program(members: Mapping[str, bytes], folder: Path | None, profile: Profile | None) -> Program:
+def _program(members: Members, folder: Path | None, profile: Profile | None) -> Program:
     """Make a program of its members; a folder may hold PEFT's files for the adapter."""
-    peft_folder = folder if folder and ADAPTER not in members else None
-    needed = [TEMPLATE, META] if peft_folder else [ADAPTER, TEMPLATE, META]
-    if missing := [name for name in needed if name not in members]:
+    adapter, texts = members.adapter, members.texts
+    missing = [name for name in (TEMPLATE, META) if name not in texts]
+    if adapter is None and folder is None:
+        missing.insert(0, ADAPTER)
+    if missing:
         raise FormatError(f"the program has no {listed(missing)}")
-    meta = json_object(members[META], META)
+    meta = json_object(texts[META], META)
     program_id = string(meta.get("program_id"), "program_id")
     if program_id and not _PROGRAM_ID.fullmatch(program_id):
         raise FormatError(f"program_id is {shown(program_id)}, not 16 to 64 hex digits")
@@ -119,20 +138,19 @@ def _program(members: Mapping[str, bytes], folder: Path | None, profile: Profile
     if not interpreter:
         raise FormatError(f"{META} does not name an interpreter")
     profile = profile or find_profile(interpreter)
-    if peft_folder:
-        found = _read_peft(peft_folder, profile)
-    elif len(members[ADAPTER]) < MIN_ADAPTER_BYTES:
-        raise FormatError(
-            f"{ADAPTER} has {len(members[ADAPTER])} bytes (at least {MIN_ADAPTER_BYTES})"
-        )
+    if adapter is None:
+        assert folder is not None
+        found = _read_peft(folder, profile)
+    elif len(adapter) < MIN_ADAPTER_BYTES:
+        raise FormatError(f"{ADAPTER} has {len(adapter)} bytes (at least {MIN_ADAPTER_BYTES})")
     else:
-        found = gguf.read(members[ADAPTER], profile)
+        found = gguf.read(adapter, profile)
     return Program(
-        Template.parse(text(members[TEMPLATE], TEMPLATE)),
+        Template.parse(text(texts[TEMPLATE], TEMPLATE)),
         found.adapter,
         interpreter,
         string(meta.get("spec"), "spec"),
-        text(members.get(PSEUDO, b""), PSEUDO),
+        text(texts.get(PSEUDO, b""), PSEUDO),
         meta,
     )
 
@@ -160,15 +178,19 @@ def _meta(program: Program, adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _unpacked(path: Path) -> dict[str, bytes]:
-    """The members a program needs, inflated."""
+def _unpacked(path: Path) -> Members:
+    """The members a program needs: texts inflated, a stored adapter where it is."""
     try:
         with path.open("rb") as file:
             _check_end(file)
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive.infolist())
-                wanted = [info for info in archive.infolist() if info.filename in MEMBERS]
-                return {info.filename: _inflated(archive, info) for info in wanted}
+                infos = {i.filename: i for i in archive.infolist() if i.filename in MEMBERS}
+                adapter = infos.pop(ADAPTER, None)
+                members = Members({name: _inflated(archive, i) for name, i in infos.items()})
+                if adapter:
+                    members.adapter = _viewed(archive, adapter, mapped(file))
+                return members
     except _BROKEN as error:
         if isinstance(error, FormatError):
             raise
@@ -219,6 +241,19 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
                 f"the archive's member {shown(name)} uses compression {info.compress_type}"
             )
         seen.add("/".join(parts))
+
+
+def _viewed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: memoryview) -> memoryview:
+    """A member as a view of the archive's file, if it is stored; inflated otherwise."""
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        return memoryview(_inflated(archive, info))
+    archive.open(info).close()  # which compares the header before the data with the list's
+    lengths = struct.unpack_from("<HH", file, info.header_offset + 26)  # of its name and extras
+    start = info.header_offset + 30 + sum(lengths)
+    data = file[start : start + info.file_size]
+    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
+    return data
 
 
 def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

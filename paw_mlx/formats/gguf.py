@@ -25,7 +25,7 @@ from ..profiles import FAMILIES, PROFILES, Family, Profile, find_profile
 from .gguf_reader import TYPES, GGUFTensor, read_gguf
 from .sites import Found, check_complete, commonest, factor, filled, folded, paired
 from .tensors import MAX_FILE_BYTES, Later, Stored, float_matrix
-from .untrusted import number, shown
+from .untrusted import map_bytes, number, shown
 
 DTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 QUANTIZED = ("q8_0", "q4_0")
@@ -37,12 +37,10 @@ _REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BASE = "general.base_model.0.repo_url"
 
 
-def read(source: Path | bytes, profile: Profile | None) -> Found:
-    """Read a GGUF adapter from a path or from bytes; `profile` is its base, if known."""
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise FormatError(f"the GGUF file has {size} bytes (limit {MAX_FILE_BYTES})")
-    file = read_gguf(source)
+def read(source: Path | memoryview, profile: Profile | None) -> Found:
+    """Read a GGUF adapter from a path or a view; `profile` is its base, if known."""
+    view = map_bytes(source, MAX_FILE_BYTES) if isinstance(source, Path) else source
+    file = read_gguf(view)
     family, alpha = _header(file.metadata)
     if profile and profile.family is not family:
         raise AdapterMismatch(

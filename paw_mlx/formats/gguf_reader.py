@@ -77,12 +77,15 @@ class GGUFFile:
     tensors: Mapping[str, GGUFTensor]
 
 
-def read_gguf(source: str | os.PathLike[str] | bytes) -> GGUFFile:
+def read_gguf(source: str | os.PathLike[str] | bytes | memoryview) -> GGUFFile:
     """Read a GGUF file, given as a path (mapped) or as bytes.
 
     FormatError for anything malformed or of an unknown type; NotFound for no such file.
     """
-    reader = _Reader(np.frombuffer(source, np.uint8) if isinstance(source, bytes) else _map(source))
+    if isinstance(source, bytes | memoryview):
+        reader = _Reader(np.frombuffer(source, np.uint8))
+    else:
+        reader = _Reader(_map(source))
     if reader.bytes(4) != b"GGUF":
         raise FormatError("not a GGUF file: it does not begin with the magic GGUF")
     version = reader.number("<I")

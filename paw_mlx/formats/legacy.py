@@ -23,7 +23,7 @@ from ..prompts import template
 from .peft import declared
 from .sites import Found, check_complete, family_of, num_layers, paired
 from .tensors import MAX_FILE_BYTES, Raw, matrix, read_safetensors
-from .untrusted import MAX_TEXT_BYTES, json_object, number, read_bytes, shown, string
+from .untrusted import MAX_TEXT_BYTES, json_object, map_bytes, number, shown, string
 
 MAGIC = b"PAW\x02"
 _TENSOR = re.compile(r"lora_(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.weight)?")
@@ -60,7 +60,7 @@ def read_program(path: Path, profile: Profile | None = None) -> Program:
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Raw]]:
-    data = read_bytes(path, MAX_FILE_BYTES)
+    data = map_bytes(path, MAX_FILE_BYTES)
     if len(data) < 12 or data[:4] != MAGIC:
         raise FormatError(f"{path} is cut short: its header takes 12 bytes")
     version, num_bytes = struct.unpack("<II", data[4:12])
@@ -71,7 +71,7 @@ def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Raw]]:
             f"the legacy container claims {num_bytes} bytes of JSON, and {len(data) - 12} follow "
             f"(limit {MAX_TEXT_BYTES})"
         )
-    record = json_object(data[12 : 12 + num_bytes], "the container's JSON")
+    record = json_object(bytes(data[12 : 12 + num_bytes]), "the container's JSON")
     return record, read_safetensors(data[12 + num_bytes :], "the container's tensor part")
 
 

@@ -28,23 +28,23 @@ _GROUP, _BLOCK_BYTES = BLOCKS["q4_0"]
 def packed(m: Matrix) -> dict[str, Later]:
     """The three tensors of a q4_0 matrix; OptionError if -8 * scale leaves f16."""
     rows, groups = m.shape[0], m.shape[1] // _GROUP
-    if not np.isfinite(_biases(_scales(m))).all():
-        largest = 8 * float(np.abs(_scales(m)).max())
+    if not np.isfinite(_biases(scales(m))).all():
+        largest = 8 * float(np.abs(scales(m)).max())
         raise OptionError(
             f"a weight of {largest:.4g} is too large for {DTYPE}", hint="Write f32 instead."
         )
     return {
-        "biases": Later("f16", (rows, groups), 2 * rows * groups, lambda: _biases(_scales(m))),
-        "scales": Later("f16", (rows, groups), 2 * rows * groups, lambda: _scales(m)),
-        "weight": Later("u32", (rows, 4 * groups), 16 * rows * groups, lambda: _words(m)),
+        "biases": Later("f16", (rows, groups), 2 * rows * groups, lambda: _biases(scales(m))),
+        "scales": Later("f16", (rows, groups), 2 * rows * groups, lambda: scales(m)),
+        "weight": Later("u32", (rows, 4 * groups), 16 * rows * groups, lambda: codes(m)),
     }
 
 
 def unpacked(name: str, parts: Mapping[str, Raw]) -> Matrix:
     """The q4_0 matrix whose image the three tensors of `name` are; FormatError if of none."""
-    weight, scales, biases = (parts[part] for part in ("weight", "scales", "biases"))
-    rows, groups = scales.shape if len(scales.shape) == 2 else (0, 0)
-    found = [(part.dtype, part.shape) for part in (weight, scales, biases)]
+    weight, factors, biases = (parts[part] for part in ("weight", "scales", "biases"))
+    rows, groups = factors.shape if len(factors.shape) == 2 else (0, 0)
+    found = [(part.dtype, part.shape) for part in (weight, factors, biases)]
     if not rows * groups or found != [
         ("U32", (rows, 4 * groups)),
         ("F16", (rows, groups)),
@@ -54,27 +54,29 @@ def unpacked(name: str, parts: Mapping[str, Raw]) -> Matrix:
             f"the packed {shown(name)} is weight, scales and biases of {shown(found, 160)}, "
             f"which is no 4-bit matrix with groups of {_GROUP}"
         )
-    scale, bias = (np.frombuffer(part.data, "<f2") for part in (scales, biases))
+    scale, bias = (np.frombuffer(part.data, "<f2") for part in (factors, biases))
     if not np.array_equal(_biases(scale), bias):
         raise FormatError(f"the packed {shown(name)} has other biases than -8 times its scales")
-    codes = np.frombuffer(weight.data, np.uint8).reshape(-1, _GROUP // 2)
-    elements = np.stack([codes & 15, codes >> 4], axis=-1).reshape(-1, _GROUP)
+    nibbles = np.frombuffer(weight.data, np.uint8).reshape(-1, _GROUP // 2)
+    elements = np.stack([nibbles & 15, nibbles >> 4], axis=-1).reshape(-1, _GROUP)
     halves = elements[:, :16] | elements[:, 16:] << 4
     blocks = np.hstack([scale.view(np.uint8).reshape(-1, 2), halves])
     return Matrix("q4_0", (rows, groups * _GROUP), blocks.reshape(rows, groups * _BLOCK_BYTES))
 
 
-def _scales(m: Matrix) -> np.ndarray:
+def codes(m: Matrix) -> np.ndarray:
+    """The codes of a q4_0 matrix: uint32 (rows, columns / 8)."""
+    nibbles = m.data.reshape(-1, _BLOCK_BYTES)[:, 2:]
+    elements = np.hstack([nibbles & 15, nibbles >> 4])
+    return (elements[:, 0::2] | elements[:, 1::2] << 4).view("<u4").reshape(m.shape[0], -1)
+
+
+def scales(m: Matrix) -> np.ndarray:
+    """The scales of a q4_0 matrix: float16 (rows, columns / 32)."""
     blocks = m.data.reshape(-1, _BLOCK_BYTES)
-    return np.ascontiguousarray(blocks[:, :2]).view("<f2")
+    return np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(m.shape[0], -1)
 
 
 def _biases(scales: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         return scales * np.float16(-8)
-
-
-def _words(m: Matrix) -> np.ndarray:
-    codes = m.data.reshape(-1, _BLOCK_BYTES)[:, 2:]
-    elements = np.hstack([codes & 15, codes >> 4])
-    return elements[:, 0::2] | elements[:, 1::2] << 4

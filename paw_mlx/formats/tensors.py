@@ -19,7 +19,7 @@ import numpy as np
 
 from ..adapter import Matrix, row_bytes
 from ..errors import FormatError, NotFound, OptionError
-from .untrusted import MAX_TEXT_BYTES, json_object, shown
+from .untrusted import MAX_TEXT_BYTES, json_object, mapped, shown
 
 MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
@@ -37,22 +37,17 @@ class Raw(NamedTuple):
     data: bytes | memoryview
 
 
-def read_safetensors(source: Path | bytes, name: str) -> dict[str, Raw]:
-    """All tensors of a safetensors file; FormatError if it is malformed or too large.
-
-    A file's tensors are read one by one, so what is popped is freed; those of bytes are views.
-    """
-    if isinstance(source, bytes):
-        view, slots = memoryview(source), _whole(io.BytesIO(source), name)
-        return {n: Raw(s.dtype, s.shape, view[s.start :][: s.num_bytes]) for n, s in slots.items()}
+def read_safetensors(source: Path | memoryview, name: str) -> dict[str, Raw]:
+    """All tensors of a safetensors file, as views; FormatError if it is malformed or too large."""
     try:
-        with _opened(source) as file:
+        with _opened(source) if isinstance(source, Path) else io.BytesIO(source) as file:
             slots = _whole(file, name)
-            return {n: Raw(s.dtype, s.shape, _bytes(file, s)) for n, s in slots.items()}
+            view = mapped(file) if isinstance(source, Path) else source
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {source}") from error
     except OSError as error:
         raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
+    return {n: Raw(s.dtype, s.shape, view[s.start :][: s.num_bytes]) for n, s in slots.items()}
 
 
 class Slot(NamedTuple):
@@ -84,11 +79,6 @@ def _opened(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise FormatError(f"{path} is not a regular file")
     return path.open("rb")
-
-
-def _bytes(file: BinaryIO, slot: Slot) -> bytes:
-    file.seek(slot.start)
-    return file.read(slot.num_bytes)
 
 
 def _index(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:

@@ -2,21 +2,33 @@
 
 Whatever is wrong comes out as one FormatError. Strings from a file enter messages through
 `shown`, which shortens them and escapes what a terminal would obey.
+
+Weights stay in their file, and a view of it outlives the file's renaming or removal. One that
+is overwritten in place changes under its readers, and cut short it ends their process: this
+package replaces a file only by renaming another onto it (`files.replacing`).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import mmap
 import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
+from weakref import WeakSet
 
 from ..errors import FormatError, NotFound
 
 MAX_TEXT_BYTES = 16 << 20
 _MAX_DEPTH = 64
 _FLOAT32_MAX = 3.4028234663852886e38
+# Before Python 3.13 every map holds a descriptor, of which macOS gives a process 256.
+_MAX_MAPS = 96
+_maps: WeakSet[mmap.mmap] = WeakSet()
 
 
 def shown(value: object, limit: int = 80) -> str:
@@ -27,6 +39,37 @@ def shown(value: object, limit: int = 80) -> str:
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """A regular file's bytes; FormatError if it is longer than `limit` or none."""
+    with _regular(path, limit) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"{path} grew past {limit} bytes while it was read")
+    return data
+
+
+def map_bytes(path: Path, limit: int) -> memoryview:
+    """A regular file's bytes as a view of it; FormatError if it is longer than `limit` or none."""
+    with _regular(path, limit) as file:
+        return mapped(file)
+
+
+def mapped(file: BinaryIO) -> memoryview:
+    """An open file's bytes as a view of it; a copy of them where it cannot be mapped."""
+    free = sys.version_info >= (3, 13)
+    options: dict[str, Any] = {"trackfd": False} if free else {}
+    try:
+        if not free and len(_maps) >= _MAX_MAPS:
+            raise OSError
+        made = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
+    except (OSError, ValueError):  # a file system without maps; an empty file
+        file.seek(0)
+        return memoryview(file.read())
+    _maps.add(made)
+    return memoryview(made)
+
+
+@contextmanager
+def _regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """Open a regular file of at most `limit` bytes; errors while it is read are one FormatError."""
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):
@@ -34,16 +77,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
         if info.st_size > limit:
             raise FormatError(f"{path} has {info.st_size} bytes (limit {limit})")
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            yield file
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {path}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"cannot read {path}: {error}") from error
-    if len(data) > limit:
-        raise FormatError(f"{path} grew past {limit} bytes while it was read")
-    return data
 
 
 def text(data: bytes, name: str) -> str:

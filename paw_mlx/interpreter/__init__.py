@@ -15,8 +15,9 @@ if device := settings.device():
     except ValueError as error:
         raise OptionError(f"PAW_MLX_DEVICE is {device}: {error}") from error
 
+from .call import Result  # noqa: E402
 from .decode import Options  # noqa: E402
 from .engine import Interpreter  # noqa: E402
-from .function import Function, Result  # noqa: E402
+from .function import Function  # noqa: E402
 
 __all__ = ["Function", "Interpreter", "Options", "Result"]

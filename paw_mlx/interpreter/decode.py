@@ -1,19 +1,20 @@
-"""One token after another: the loop, and how a token is chosen."""
+"""How to decode: the options of a call, how a token is chosen, and the prompt's evaluation."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import mlx.core as mx
 
 from ..errors import OptionError
-from .kv import KV
+from .kv import Cache
 
-PREFILL_TOKENS = 512  # prompt tokens evaluated at once; bounds the memory of attention
+PREFILL_TOKENS = 512  # of one row evaluated at once; bounds the memory of attention
+OVERFLOWS = ("error", "head", "tail", "middle")
 Sampler = Callable[[mx.array], mx.array]
 
 
@@ -22,19 +23,29 @@ class Decoder(Protocol):
 
     num_layers: int
 
-    def hidden(self, tokens: mx.array, kv: KV) -> mx.array: ...
+    def hidden(self, tokens: mx.array, kv: Cache) -> mx.array: ...
 
     def logits(self, hidden: mx.array) -> mx.array: ...
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to decode. Greedy by default; `max_tokens` None means `DEFAULT_MAX_TOKENS` or
-    what the window has left, whichever is less. OptionError for values out of range."""
+    """How to decode. OptionError for values out of range.
+
+    `max_tokens`: output tokens at most; None is `DEFAULT_MAX_TOKENS` or what the window has
+    left, whichever is less. `temperature` 0 is greedy; `seed` repeats a sampled output.
+    `timeout_s`: CallTimeout if no result has come by then. `overflow`: what is kept of an
+    input beyond the window (its head, its tail, or both without its middle), or error.
+    `lookup`: whether to draft from the input's own tokens, which changes no greedy output;
+    None does where it pays.
+    """
 
     max_tokens: int | None = None
     temperature: float = 0.0
     seed: int | None = None
+    timeout_s: float | None = None
+    overflow: str = "error"
+    lookup: bool | None = None
 
     DEFAULT_MAX_TOKENS = 512
 
@@ -45,33 +56,33 @@ class Options:
             raise OptionError(f"temperature must be 0 or more, not {self.temperature}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise OptionError(f"seed must lie in 0 … 2^64 - 1, not {self.seed}")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise OptionError(f"timeout_s must be above 0, not {self.timeout_s}")
+        if self.overflow not in OVERFLOWS:
+            raise OptionError(f"overflow is {self.overflow!r}, and can be {', '.join(OVERFLOWS)}")
 
-    def sampler(self) -> Sampler:
-        """Choose a token from logits (1, V): the best, or one drawn with the seed's own key."""
+    @property
+    def repeats(self) -> bool:
+        """Whether the same input gives the same output again."""
+        return self.temperature == 0 or self.seed is not None
+
+    def sampler(self) -> Sampler | None:
+        """Draw a token from logits (1, V) with the seed's own key; None is greedy."""
         if self.temperature == 0:
-            return lambda logits: mx.argmax(logits, axis=-1)
+            return None
         seed = int.from_bytes(os.urandom(8)) if self.seed is None else self.seed
         state = [mx.random.key(seed)]
 
         def draw(logits: mx.array) -> mx.array:
             state[0], key = mx.random.split(state[0])
-            mx.eval(state[0])  # lazy arrays may not cross threads, and a stream may
             return mx.random.categorical(logits.astype(mx.float32) / self.temperature, key=key)
 
         return draw
 
 
-def prefill(model: Decoder, tokens: list[int], kv: KV) -> mx.array:
-    """Continue `kv` by a prompt; return the logits (1, V) after its last token."""
+def prefill(model: Decoder, tokens: list[int], kv: Cache) -> mx.array:
+    """Continue one row of `kv` by a prompt; return the logits (1, V) after its last token."""
     for start in range(0, len(tokens), PREFILL_TOKENS):
         hidden = model.hidden(mx.array([tokens[start : start + PREFILL_TOKENS]]), kv)
-        mx.eval(hidden, kv.arrays)
+        mx.eval(hidden)
     return model.logits(hidden[:, -1])
-
-
-def decode(model: Decoder, logits: mx.array, kv: KV, sampler: Sampler) -> Iterator[int]:
-    """Yield tokens without end, each computed only when it is asked for."""
-    while True:
-        token = sampler(logits)  # (1,)
-        yield int(token[0])
-        logits = model.logits(model.hidden(token[None], kv)[:, -1])

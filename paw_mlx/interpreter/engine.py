@@ -1,56 +1,61 @@
-"""The interpreter: one frozen base, any number of programs.
+"""The interpreter: one frozen base, any number of programs, any number of callers.
 
-A program's LoRA and the KV of its prefix are made on its first use and stay as long as the
-`Program` object lives; switching between programs assigns references and loads nothing.
-Calls from several threads are safe: they take turns, token by token.
+Calls from all threads decode together in one batch, each with its own program. A program's
+LoRA and the KV of its prefix are made on its first use; they leave memory when they are the
+least recently used beyond a budget, or with the `Program` object, and come back unnoticed.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from weakref import WeakKeyDictionary, finalize
 
 import mlx.core as mx
 
-from .. import hub
-from ..adapter import Site
+from .. import hub, settings
 from ..cases import Case
-from ..errors import AdapterMismatch, ClosedError, InputTooLong, OptionError
+from ..errors import AdapterMismatch, ClosedError, InputTooLong, OptionError, PawError
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..wheels import Progress, quiet
-from . import lora
-from .decode import Options, decode, prefill
+from .bank import Bank
+from .batch import Batch
+from .call import Call, Result
+from .decode import Options
 from .drift import check_drift
-from .function import Function, Piece, Result
-from .kv import KV
+from .function import Function
+from .overflow import fit
+from .owner import Owner
+from .prefixes import PrefixCache
+from .residents import Prefixes
 from .scoring import Score, score
 from .weights import Base, load_base
 
-
-@dataclass(frozen=True)
-class Resident:
-    """What a program keeps in memory: its LoRA as MLX wants it and its prefix, evaluated."""
-
-    pairs: Mapping[Site, lora.Pair]
-    prefix: KV
+MAX_ROWS = 64
+_MEMORY_SHARE = 8  # of what a GPU recommends to use: for adapters, prefixes and rows each
+_UNKNOWN_BYTES = 2_000_000_000  # the share where the device does not say
 
 
 class Interpreter:
-    """One base in memory. A context manager: leaving it gives the memory back."""
+    """One base in memory. A context manager: leaving it gives the memory back.
 
-    def __init__(self, base: Base) -> None:
+    `max_rows` calls decode at once. `invariant` takes them one by one, every step in one
+    shape: the same bits whatever else runs, for the price of the batch.
+    """
+
+    def __init__(self, base: Base, *, max_rows: int = MAX_ROWS, invariant: bool = False) -> None:
+        if max_rows < 1:
+            raise OptionError(f"max_rows must be at least 1, not {max_rows}")
         self._base: Base | None = base
-        self._sites = lora.wrap_sites(base.model, base.profile)
-        self._residents: WeakKeyDictionary[Program, Resident] = WeakKeyDictionary()
-        self._active: Program | None = None
-        self._lock = threading.RLock()
-        finalize(self, mx.clear_cache)
+        self.max_rows = 1 if invariant else max_rows
+        self.invariant = invariant
+        self._owner = Owner(_batch(base, self.max_rows, invariant))
+        self._num_prefix: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
+        finalize(self, self._owner.close)
 
     @classmethod
     def load(
@@ -59,6 +64,8 @@ class Interpreter:
         *,
         bits: int | None = None,
         group_size: int = 64,
+        max_rows: int = MAX_ROWS,
+        invariant: bool = False,
         offline: bool = False,
         progress: Progress = quiet,
     ) -> Interpreter:
@@ -70,7 +77,8 @@ class Interpreter:
         Raises NotFound, HubError, OfflineError, FormatError or OptionError.
         """
         path = hub.resolve_base(reference, offline=offline, progress=progress)
-        return cls(load_base(path, bits=bits, group_size=group_size, progress=progress))
+        base = load_base(path, bits=bits, group_size=group_size, progress=progress)
+        return cls(base, max_rows=max_rows, invariant=invariant)
 
     @property
     def base(self) -> Base:
@@ -118,47 +126,50 @@ class Interpreter:
             program.adapter.check(self.profile)
         check_drift(program, self.base, strict=strict)
 
+    def submit(self, program: Program, text: str, options: Options | None = None) -> Future[Result]:
+        """Hand over one input; the future brings the result, or the error of this input.
+
+        Cancelling the future stops the call, also while it decodes.
+        """
+        try:
+            call = self._call(program, text, options or Options())
+            self._owner.submit(call)
+        except PawError as error:
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            return failed
+        return call.future
+
     def run(self, program: Program, text: str, options: Options | None = None) -> Result:
         """The output of a program for one input, stripped, with counts and seconds."""
-        options = options or Options()
-        resident = self._resident(program)
-        tokens, limit = self._prompt(program, resident, text, options)
-        start = first = time.perf_counter()
-        pieces: list[Piece] = []
-        for piece in self._pieces(program, resident, tokens, limit, options):
-            if not pieces:
-                first = time.perf_counter()
-            pieces.append(piece)
-        return Result(
-            text="".join(piece.text for piece in pieces),
-            finish_reason=pieces[-1].finish_reason or "stop",
-            prefix_tokens=resident.prefix.offset,
-            input_tokens=len(tokens),
-            output_tokens=len(pieces),
-            prefill_s=first - start,
-            decode_s=time.perf_counter() - first,
-        )
+        future = self.submit(program, text, options)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # of use when the wait was interrupted
 
     def stream(self, program: Program, text: str, options: Options | None = None) -> Iterator[str]:
         """The output of a program for one input, in pieces; they join to `run`'s text."""
-        options = options or Options()
-        resident = self._resident(program)
-        tokens, limit = self._prompt(program, resident, text, options)
-        pieces = self._pieces(program, resident, tokens, limit, options)
-        return (piece.text for piece in pieces if piece.text)
+        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        call = self._call(program, text, options or Options(), pieces.put)
+        call.future.add_done_callback(lambda _: pieces.put(None))
+        self._owner.submit(call)
+        return _streamed(call.future, pieces)
 
     def score(self, program: Program, cases: Sequence[Case]) -> Score:
         """Loss and exact-match accuracy of a program on cases, in batches, without decoding."""
-        with self._turn(program, self._resident(program)):
-            return score(self.base, program.template, cases)
+        self._prefix_length(program)  # checks the program
+
+        def work(batch: Batch) -> Score:
+            batch.bank.heat(program)
+            return score(batch.base, program.template, cases)
+
+        return self._owner.run(work)
 
     def close(self) -> None:
         """Give the memory back. Closing twice is fine; anything else afterwards is not."""
-        with self._lock:
-            self._base = self._active = None
-            self._sites.clear()
-            self._residents.clear()
-            mx.clear_cache()
+        self._base = None
+        self._owner.close()
 
     def __enter__(self) -> Interpreter:
         return self
@@ -171,82 +182,62 @@ class Interpreter:
     ) -> None:
         self.close()
 
-    def _prompt(
-        self, program: Program, resident: Resident, text: str, options: Options
-    ) -> tuple[list[int], int]:
-        """Tokens of the input and what follows it, and how many may be generated."""
-        base, prefix = self.base, resident.prefix.offset
-        tokens = base.tokenizer.encode_input(text, program.template.suffix)
-        if not tokens:
-            raise OptionError("the input is empty, and so is the template after it")
-        reserve = options.max_tokens or 1
-        if prefix + len(tokens) + reserve > base.window:
-            raise InputTooLong(
-                f"{prefix} prefix + {len(tokens)} input + {reserve} output tokens "
-                f"exceed the window of {base.window}",
-                hint="Shorten the input, or lower max_tokens if you set it.",
-            )
-        room = base.window - prefix - len(tokens)
-        return tokens, min(options.max_tokens or options.DEFAULT_MAX_TOKENS, room)
-
-    def _pieces(
+    def _call(
         self,
         program: Program,
-        resident: Resident,
-        tokens: list[int],
-        limit: int,
+        text: str,
         options: Options,
-    ) -> Iterator[Piece]:
-        """Decode up to `limit` tokens, the adapter attached anew wherever others took turns."""
-        base, kv = self.base, resident.prefix.fork()
-        text = base.tokenizer.stream()
-        with self._turn(program, resident):
-            logits = prefill(base.model, tokens, kv)
-        steps = decode(base.model, logits, kv, options.sampler())
-        for count in range(1, limit + 1):
-            with self._turn(program, resident):
-                token = next(steps)
-            if token in base.eos:
-                yield Piece(text.finish(), "stop")
-                return
-            piece = text.push(token)
-            if count == limit:
-                yield Piece(piece + text.finish(), "length")
-            else:
-                yield Piece(piece, None)
+        on_piece: Callable[[str], None] | None = None,
+    ) -> Call:
+        """A call, tokenized. InputTooLong if it does not fit the window as it should."""
+        base, num_prefix = self.base, self._prefix_length(program)
+        reserve = options.max_tokens or 1
+        tokens, cut = fit(
+            base.tokenizer,
+            text,
+            program.template.suffix,
+            base.window - num_prefix - reserve,
+            options.overflow,
+            prefix_tokens=num_prefix,
+            reserve=reserve,
+        )
+        if not tokens:
+            raise OptionError("the input is empty, and so is the template after it")
+        left = base.window - num_prefix - len(tokens)
+        limit = min(options.max_tokens or options.DEFAULT_MAX_TOKENS, left)
+        if self.invariant:
+            options = replace(options, lookup=False)
+        return Call(program, tokens, num_prefix, limit, options, cut, on_piece)
 
-    def _resident(self, program: Program) -> Resident:
-        """A program's memory, made on its first use."""
-        with self._lock:
-            resident = self._residents.get(program)
-            if resident is None:
-                self.check(program)
-                resident = self._make_resident(program)
-                self._residents[program] = resident
-            return resident
+    def _prefix_length(self, program: Program) -> int:
+        """Tokens of a program's prefix; checked on first use."""
+        if (length := self._num_prefix.get(program)) is None:
+            self.check(program)
+            length = len(self.base.tokenizer.encode(program.template.prefix, control=True))
+            if length >= self.base.window:
+                raise InputTooLong(
+                    f"the program's prefix has {length} tokens, and the window {self.base.window}"
+                )
+            self._num_prefix[program] = length
+        return length
 
-    def _make_resident(self, program: Program) -> Resident:
-        base = self.base
-        tokens = base.tokenizer.encode(program.template.prefix, control=True)
-        if len(tokens) >= base.window:
-            raise InputTooLong(
-                f"the program's prefix has {len(tokens)} tokens, and the window {base.window}"
-            )
-        pairs = lora.pairs(program.adapter, base.dtype) if program.adapter else {}
-        mx.eval([array for pair in pairs.values() for array in pair])
-        resident = Resident(pairs, KV(base.model.num_layers))
-        if tokens:
-            with self._turn(program, resident):
-                prefill(base.model, tokens, resident.prefix)
-        mx.clear_cache()
-        return resident
 
-    @contextmanager
-    def _turn(self, program: Program, resident: Resident) -> Iterator[None]:
-        """Hold the base alone, with the program's adapter attached."""
-        with self._lock:
-            _ = self.base  # ClosedError if another thread closed it
-            if self._active is not program:
-                lora.attach(self._sites, resident.pairs)
-                self._active = program
-            yield
+def _batch(base: Base, max_rows: int, invariant: bool) -> Batch:
+    """What computes, with its shares of memory."""
+    gpu = mx.default_device() == mx.Device(mx.gpu)
+    advised = mx.device_info().get("max_recommended_working_set_size")
+    share = int(advised) // _MEMORY_SHARE if gpu and advised else _UNKNOWN_BYTES
+    bank = Bank(base.groups, base.dtype, packed=gpu, max_bytes=share, always_hot=invariant)
+    cache = PrefixCache(settings.cache_dir() / "prefixes", settings.prefix_bytes())
+    prefixes = Prefixes(base, bank, cache, share)
+    return Batch(base, bank, prefixes, max_rows=max_rows, kv_bytes=share, ahead=gpu)
+
+
+def _streamed(future: Future[Result], pieces: queue.SimpleQueue[str | None]) -> Iterator[str]:
+    """Pieces as they come; whoever stops asking cancels the call."""
+    try:
+        while (piece := pieces.get()) is not None:
+            yield piece
+        future.result()
+    finally:
+        future.cancel()

@@ -1,57 +1,28 @@
-"""Function and Result: what a user calls and what comes back."""
+"""Function: what a user calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from ..errors import OptionError, PawError
 from ..program import Program
+from . import mapping
+from .call import Result
 from .decode import Options
 
 if TYPE_CHECKING:
     from .engine import Interpreter
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A step of an output: the text it adds (maybe none), and why the output ends, if it does."""
-
-    text: str
-    finish_reason: str | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """One output and what it took.
-
-    `finish_reason` is `stop` (the program ended it) or `length` (max_tokens or the window
-    did). `prefix_tokens` came from the cache; `input_tokens` are the input and the template
-    after it; `output_tokens` include the ending one. Seconds are wall time.
-    """
-
-    text: str
-    finish_reason: str
-    prefix_tokens: int
-    input_tokens: int
-    output_tokens: int
-    prefill_s: float
-    decode_s: float
-
-    @property
-    def seconds(self) -> float:
-        return self.prefill_s + self.decode_s
-
-    @property
-    def tok_s(self) -> float:
-        """Decoded tokens per second; the first token belongs to the prefill."""
-        return (self.output_tokens - 1) / self.decode_s if self.decode_s else 0.0
-
-
 class Function:
     """A program on an interpreter: call it with text, get text.
 
-    Keyword options everywhere: `max_tokens`, `temperature` (0 is greedy), `seed`.
+    Any number of threads and tasks may call at once; their rows are decoded together.
+    Keyword options everywhere are `Options`' own: `max_tokens`, `temperature` (0 is greedy),
+    `seed`, `timeout_s`, `overflow`, `lookup`.
     """
 
     def __init__(self, interpreter: Interpreter, program: Program) -> None:
@@ -65,6 +36,63 @@ class Function:
         """The output for one input, with token counts and seconds."""
         return self.interpreter.run(self.program, text, Options(**options))
 
+    async def arun(self, text: str, **options: Any) -> Result:
+        """`run` for asyncio; cancelling the task cancels the call."""
+        return await asyncio.wrap_future(self.submit(text, **options))
+
+    def submit(self, text: str, **options: Any) -> Future[Result]:
+        """Start a call and return at once. Its `cancel()` works while it runs, too."""
+        return self.interpreter.submit(self.program, text, Options(**options))
+
+    @overload
+    def map(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        on_error: Literal["raise"] = "raise",
+        **options: Any,
+    ) -> Iterator[str]: ...
+
+    @overload
+    def map(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        on_error: Literal["return"],
+        **options: Any,
+    ) -> Iterator[str | PawError]: ...
+
+    def map(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+        **options: Any,
+    ) -> Iterator[Any]:
+        """The outputs for many inputs, in order, each as soon as it and those before it are done.
+
+        `texts` is read as it is needed and may be endless. `batch_size` calls are in flight at
+        once (None: what keeps the engine busy); equal inputs are computed once unless the
+        outputs are drawn at random. An input's own error is raised in its place, or given
+        there if `on_error` is `return`. Closing the iterator cancels what is in flight.
+        """
+        if on_error not in ("raise", "return"):
+            raise OptionError(f"on_error is raise or return, not {on_error!r}")
+        if isinstance(texts, str | bytes):
+            raise OptionError("map takes many texts, and this is one", hint="Call fn(text).")
+        rows = ((None, _checked(text)) for text in texts)
+        found = mapping.outcomes(self, rows, Options(**options), batch_size=batch_size)
+        return mapping.texts(found, on_error)
+
     def stream(self, text: str, **options: Any) -> Iterator[str]:
         """The output for one input, in pieces as they are decoded."""
         return self.interpreter.stream(self.program, text, Options(**options))
+
+
+def _checked(text: object) -> str | PawError:
+    if isinstance(text, str):
+        return text
+    return OptionError(f"an input is text, and this is of type {type(text).__name__}")

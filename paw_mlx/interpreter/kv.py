@@ -1,70 +1,237 @@
 """The keys and values of the tokens seen so far.
 
-A fork shares every buffer with its origin until either writes: that is how one evaluated
-prefix serves every call.
+`KV` holds sequences of equal length and grows by concatenation: prefixes, training, scoring.
+`Slots` holds rows at different lengths in buffers that are written in place: decoding. Models
+see either through the same five names.
 
-    keys, values    (B, kv_heads, capacity, head_dim) per layer; the first `offset` are valid
+    k, v            (B, kv_heads, T, head_dim)   of new tokens
+    keys, values    (B, kv_heads, L, head_dim)   of all tokens, the new ones included
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import mlx.core as mx
 
-_SPARE = 255  # positions added when a buffer is full and the next token comes
+Layer = tuple[mx.array, mx.array]
+_BLOCK = 128  # positions by which buffers grow
+
+
+class Cache(Protocol):
+    """What a model asks of its keys and values."""
+
+    @property
+    def offset(self) -> int | mx.array:
+        """The position of the next token: one for all rows, or int32 (B,)."""
+
+    def mask(self, tokens: int) -> str | mx.array | None:
+        """What attention may see while `tokens` new ones are added; ask once a forward."""
+
+    def positions(self, tokens: int) -> mx.array:
+        """The positions of the next tokens, (T,) or (B, T)."""
+
+    def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
+        """Store those of new tokens; return those of all. `advance` moves the offset."""
+
+    def advance(self, tokens: int) -> None:
+        """Count tokens that every layer has stored."""
 
 
 class KV:
-    """Keys and values of every layer for one batch of sequences of equal length."""
+    """Keys and values of every layer for a batch of sequences of equal length."""
 
     def __init__(self, num_layers: int) -> None:
         self.offset = 0
-        self._layers: list[tuple[mx.array, mx.array] | None] = [None] * num_layers
+        self.identity = object()  # what a slot that holds these remembers
+        self.layers: list[Layer | None] = [None] * num_layers
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer]) -> KV:
+        """Those of tokens seen before."""
+        kv = cls(0)
+        kv.offset, kv.layers = layers[0][0].shape[2], list(layers)
+        return kv
 
     def fork(self) -> KV:
-        """An independent continuation of the same tokens; costs no memory until it grows."""
+        """An independent continuation of the same tokens; arrays are never written into."""
         fork = KV(0)
-        fork.offset, fork._layers = self.offset, list(self._layers)
+        fork.offset, fork.layers = self.offset, list(self.layers)
         return fork
 
     def repeated(self, rows: int) -> KV:
         """A continuation in which one row (B = 1) is seen as `rows` equal ones."""
         fork = KV(0)
         fork.offset = self.offset
-        fork._layers = [
+        fork.layers = [
             layer and (mx.repeat(layer[0], rows, axis=0), mx.repeat(layer[1], rows, axis=0))
-            for layer in self._layers
+            for layer in self.layers
         ]
         return fork
 
-    def update(self, layer: int, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
-        """Store k, v (B, kv_heads, T, head_dim) of new tokens; return those of all tokens.
+    def mask(self, tokens: int) -> str | None:
+        return "causal" if tokens > 1 else None
 
-        The offset moves with `advance`, once all layers have stored theirs.
-        """
-        keys, values = self._layers[layer] or (k[..., :0, :], v[..., :0, :])
-        end = self.offset + k.shape[2]
-        if end > keys.shape[2]:
-            keys, values = self._grown(keys, k), self._grown(values, v)
-        else:
-            keys, values = keys[:], values[:]  # assignment writes into the object forks share
-            keys[..., self.offset : end, :] = k
-            values[..., self.offset : end, :] = v
-        self._layers[layer] = keys, values
-        return keys[..., :end, :], values[..., :end, :]
+    def positions(self, tokens: int) -> mx.array:
+        return mx.arange(self.offset, self.offset + tokens)
+
+    def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
+        if held := self.layers[layer]:
+            k, v = (mx.concatenate([*p], axis=2) for p in zip(held, (k, v), strict=True))
+        self.layers[layer] = k, v
+        return k, v
 
     def advance(self, tokens: int) -> None:
-        """Count tokens that every layer has stored."""
         self.offset += tokens
 
     @property
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that nothing lazy remains."""
+        return [array for layer in self.layers if layer for array in layer]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+
+class Slots:
+    """Buffers of rows, each a sequence at its own length, written in place.
+
+    keys, values   per layer (rows, kv_heads, capacity, head_dim), made when first written
+
+    A slot remembers the prefix it holds: the next call of the same program copies nothing.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        self.rows, self.capacity = 0, 0
+        self._layers: list[Layer | None] = [None] * num_layers
+        self._prefixes: list[tuple[object, int] | None] = []  # identity and length
+
+    def reserve(self, rows: int, capacity: int) -> None:
+        """Make room for `rows` sequences of `capacity` tokens; what is held stays."""
+        capacity = -(-capacity // _BLOCK) * _BLOCK
+        more_rows, more = max(0, rows - self.rows), max(0, capacity - self.capacity)
+        if not (more_rows or more):
+            return
+        self.rows, self.capacity = self.rows + more_rows, self.capacity + more
+        self._prefixes += [None] * more_rows
+        for i, layer in enumerate(self._layers):
+            if layer is not None:
+                widths = [(0, more_rows), (0, 0), (0, more), (0, 0)]
+                self._layers[i] = mx.pad(layer[0], widths), mx.pad(layer[1], widths)
+                del layer  # the old buffer goes before the next is made
+                mx.eval(self._layers[i])
+
+    def shrink(self) -> None:
+        """Keep the first row alone, when there is nothing to do."""
+        for i, layer in enumerate(self._layers):
+            if layer is not None:
+                self._layers[i] = _row(layer[0], 0), _row(layer[1], 0)
+                del layer
+                mx.eval(self._layers[i])
+        self.rows = min(self.rows, 1)
+        del self._prefixes[1:]
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self.rows = self.capacity = 0
+        self._layers, self._prefixes = [None] * len(self._layers), []
+
+    def load(self, slot: int, prefix: KV) -> None:
+        """Begin a slot with a prefix, which costs nothing where it is held already."""
+        held = prefix.identity, prefix.offset
+        if self._prefixes[slot] != held:
+            for i, layer in enumerate(prefix.layers):
+                if layer is not None:
+                    self._write(i, slot, 0, *layer)
+            self._prefixes[slot] = held
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Let a row go on in another slot; `length` tokens of it are valid."""
+        held = self._prefixes[source]
+        start = held[1] if held and self._prefixes[target] == held else 0
+        taken = [
+            (_row(layer[0][:, :, start:length], source), _row(layer[1][:, :, start:length], source))
+            for layer in self._layers
+            if layer is not None
+        ]
+        mx.eval(taken)  # no view of the buffers may be left, or writing would copy them
+        for i, (k, v) in enumerate(taken):
+            self._write(i, target, start, k, v)
+        self._prefixes[target] = held
+
+    def view(self, start: int, offsets: Sequence[int]) -> SlotKV:
+        """The rows from `start` on, of these lengths, as a model sees them."""
+        return SlotKV(self, start, offsets)
+
+    @property
+    def arrays(self) -> list[mx.array]:
         return [array for layer in self._layers if layer for array in layer]
 
-    def _grown(self, held: mx.array, new: mx.array) -> mx.array:
-        """Held and new in one buffer, with spare room if tokens come one by one."""
-        parts = [held[..., : self.offset, :], new]
-        if new.shape[2] == 1:
-            batch, heads, _, dim = new.shape
-            parts.append(mx.zeros((batch, heads, _SPARE, dim), new.dtype))
-        return mx.concatenate(parts, axis=2)
+    def buffers(self, layer: int, like: mx.array) -> Layer:
+        """A layer's buffers, made if there are none."""
+        if (held := self._layers[layer]) is None:
+            _, heads, _, dim = like.shape
+            shape = self.rows, heads, self.capacity, dim
+            held = self._layers[layer] = mx.zeros(shape, like.dtype), mx.zeros(shape, like.dtype)
+        return held
+
+    def _write(self, layer: int, slot: int, start: int, k: mx.array, v: mx.array) -> None:
+        keys, values = self.buffers(layer, k)
+        keys[slot : slot + 1, :, start : start + k.shape[2]] = k
+        values[slot : slot + 1, :, start : start + k.shape[2]] = v
+
+
+class SlotKV:
+    """Consecutive slots as a batch: row b goes on at offsets[b]. Reserve room beforehand.
+
+    A single row is seen as `KV` shows it, with an integer offset and no mask.
+    """
+
+    def __init__(self, slots: Slots, start: int, offsets: Sequence[int]) -> None:
+        self._slots, self._start, self._offsets = slots, start, list(offsets)
+        self._places: tuple[mx.array, ...] | None = None  # of this forward, for every layer
+
+    @property
+    def offset(self) -> int | mx.array:
+        if len(self._offsets) == 1:
+            return self._offsets[0]
+        return mx.array(self._offsets, mx.int32)
+
+    def mask(self, tokens: int) -> str | mx.array | None:
+        """Row b's token t sees the positions up to offsets[b] + t: bool (B, 1, T, L)."""
+        if len(self._offsets) == 1:
+            return "causal" if tokens > 1 else None
+        seen = mx.arange(max(self._offsets) + tokens)
+        return (seen <= self.positions(tokens)[:, :, None])[:, None]
+
+    def positions(self, tokens: int) -> mx.array:
+        return mx.array(self._offsets)[:, None] + mx.arange(tokens)
+
+    def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
+        keys, values = self._slots.buffers(layer, k)
+        rows, tokens = len(self._offsets), k.shape[2]
+        start, stop, end = self._start, self._start + rows, max(self._offsets) + tokens
+        if rows == 1:
+            keys[start:stop, :, end - tokens : end] = k
+            values[start:stop, :, end - tokens : end] = v
+        else:
+            places = self._places = self._places or self._scattered(k.shape[1], tokens)
+            keys[places], values[places] = k, v
+        return keys[start:stop, :, :end], values[start:stop, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        self._offsets = [offset + tokens for offset in self._offsets]
+        self._places = None
+
+    def _scattered(self, heads: int, tokens: int) -> tuple[mx.array, ...]:
+        """Where new tokens go: indices that broadcast to (B, kv_heads, T)."""
+        rows = mx.arange(self._start, self._start + len(self._offsets))
+        positions = self.positions(tokens)[:, None]
+        return rows[:, None, None], mx.arange(heads)[None, :, None], positions
+
+
+def _row(buffer: mx.array, row: int) -> mx.array:
+    """A copy of one row, (1, ...); a slice would be a view and keep the whole buffer."""
+    return mx.take(buffer, mx.array([row]), axis=0)

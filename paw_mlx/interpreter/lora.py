@@ -1,69 +1,60 @@
-"""Linear layers that carry an adapter, unfused: y = Wx + B(Ax).
+"""Adapters beside the base, unfused and differentiable: y = Wx + B(Ax), for every part.
 
-Every site of a base is wrapped once; attaching a program assigns its matrices, detaching
-clears them, and the base's weights are never touched. This is one of the two files that
-transpose: MLX multiplies rows, so A is kept as (d_in, r) and B, scale folded in, as (r, d_out).
+For training and for comparing; programs run in the forms of `hot.py` and `rows.py`. MLX
+multiplies rows, so A is transposed to (d_in, r) and B, scale folded in, to (r, d_out).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import mlx.core as mx
-import mlx.nn as nn
 
-from ..adapter import Adapter, Site
-from ..profiles import Profile
+from ..adapter import Adapter, Matrix, Site
+from ..formats import mlx_q4
+from .parallel import Parallel, product
 
 Pair = tuple[mx.array, mx.array]  # (d_in, r), (r, d_out)
 
 
-class LoRALinear(nn.Module):
-    """A linear layer, quantized or not, with room for one adapter."""
+class Pairs:
+    """A form: each part of a group with the pair attached to it, or none."""
 
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        self.base = base
-        self._pair: Pair | None = None
+    def __init__(self, group: Parallel, pairs: Sequence[Pair | None]) -> None:
+        self._stacks, self._pairs = group.stacks, pairs
+        self._ends = list(accumulate(group.d_outs))
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = self.base(x)
-        if self._pair is None:
-            return y
-        a, b = self._pair
-        return mx.addmm(y, x @ a, b)
-
-    def hold(self, pair: Pair | None) -> None:
-        """Attach a pair, or detach with None."""
-        self._pair = pair
-
-
-def wrap_sites(model: object, profile: Profile) -> dict[Site, LoRALinear]:
-    """Wrap the linear layer of every site of `profile` in place, and return them."""
-    wrapped = {}
-    for site in profile.sites():
-        *path, name = profile.family.path(site).split(".")
-        parent = model
-        for part in path:
-            parent = parent[int(part)] if isinstance(parent, list) else getattr(parent, part)
-        layer = getattr(parent, name)
-        wrapped[site] = layer if isinstance(layer, LoRALinear) else LoRALinear(layer)
-        setattr(parent, name, wrapped[site])
-    return wrapped
+        ys = list(mx.split(product(self._stacks, x), self._ends[:-1], axis=-1))
+        for i, pair in enumerate(self._pairs):
+            if pair:
+                ys[i] = mx.addmm(ys[i], x @ pair[0], pair[1])
+        return mx.concatenate(ys, axis=-1)
 
 
 def pairs(adapter: Adapter, dtype: mx.Dtype) -> dict[Site, Pair]:
-    """An adapter's matrices for `LoRALinear.hold`, cast to `dtype` after scaling in float32."""
+    """An adapter's matrices for `attach`, cast to `dtype` after scaling in float32."""
     return {
         site: (
-            mx.array(lora.A.dense()).T.astype(dtype),
-            (lora.scale * mx.array(lora.B.dense())).T.astype(dtype),
+            decoded(lora.A).T.astype(dtype),
+            (lora.scale * decoded(lora.B)).T.astype(dtype),
         )
         for site, lora in adapter.sites.items()
     }
 
 
-def attach(layers: Mapping[Site, LoRALinear], adapter: Mapping[Site, Pair]) -> None:
+def decoded(matrix: Matrix) -> mx.array:
+    """A matrix as float32 (rows, columns); q4_0 is decoded on the device."""
+    if matrix.dtype != "q4_0":
+        return mx.array(matrix.dense())
+    codes, scales = mx.array(mlx_q4.codes(matrix)), mx.array(mlx_q4.scales(matrix))
+    scales = scales.astype(mx.float32)
+    return mx.dequantize(codes, scales, -8 * scales, group_size=32, bits=4)
+
+
+def attach(groups: Iterable[Parallel], adapter: Mapping[Site, Pair]) -> None:
     """Make `adapter` the only one attached; sites it does not name carry none."""
-    for site, layer in layers.items():
-        layer.hold(adapter.get(site))
+    for group in groups:
+        held = [adapter.get(site) for site in group.sites]
+        group.form = Pairs(group, held) if any(held) else None

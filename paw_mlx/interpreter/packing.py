@@ -7,13 +7,15 @@ biases (rows, groups). Bits and group size follow from their shapes and the laye
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import FormatError, OptionError
-from .source import Tensors
+
+if TYPE_CHECKING:
+    from .source import Tensors
 
 PACKED_BITS, GROUP_SIZES = (4, 6, 8), (32, 64, 128)
 PARTS = ("weight", "scales", "biases")

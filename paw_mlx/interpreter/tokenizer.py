@@ -89,6 +89,13 @@ class Tokenizer:
 
         OptionError if it holds half a character (a lone surrogate).
         """
+        return self._encoding(text, control).ids
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in `text` each of its tokens begins and ends; those of one character, alike."""
+        return self._encoding(text, control=False).offsets
+
+    def _encoding(self, text: str, control: bool) -> tokenizers.Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -97,7 +104,7 @@ class Tokenizer:
             ) from error
         with self._lock:
             self._tokenizer.encode_special_tokens = not control
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
+            return self._tokenizer.encode(text, add_special_tokens=False)
 
     def encode_input(self, text: str, suffix: str) -> list[int]:
         """Token ids of a user's text and the template's suffix after it.

@@ -17,13 +17,14 @@ import mlx.nn as nn
 from .. import settings
 from ..errors import FormatError, OptionError
 from ..files import replacing
-from ..formats.fingerprint import base_fingerprint
+from ..formats.fingerprint import base_fingerprint, fingerprint
 from ..profiles import Profile
 from ..store import locked
 from ..wheels import Progress, quiet
 from . import gguf_base
 from .decode import Decoder
 from .packing import PACKED_BITS, PARTS, Packing, check_group_size, packing_of, unpacked
+from .parallel import Parallel, fuse
 from .source import (
     Source,
     Tensors,
@@ -37,29 +38,44 @@ from .source import (
 from .tokenizer import Tokenizer
 from .writing import write_base
 
+_CONFIG_BYTES = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Base:
     """A base ready to run.
 
     `window` counts tokens; `eos` are the ids that end an output, `end` the one to train on.
-    `path` is where it was read from, also where a quantized copy of it runs.
+    `groups` are the model's linear layers, in the order they run, where adapters go.
+    `path` is where it was read from, also where a quantized copy of it runs; `form` says how
+    its weights are held (`bfloat16, 4-bit g64`).
     """
 
     path: Path
     model: Decoder
+    groups: list[Parallel]
     tokenizer: Tokenizer
     profile: Profile
     window: int
     eos: frozenset[int]
     end: int
     dtype: mx.Dtype
+    form: str
     nbytes: int
 
     @cached_property
     def fingerprint(self) -> str:
         """Which weights these are; read when first asked for, since a GGUF takes 40 ms."""
         return base_fingerprint(self.path)
+
+    @cached_property
+    def identity(self) -> str:
+        """Which weights and config these are, whatever they were converted from."""
+        config = self.path if self.path.is_file() else self.path / "config.json"
+        with config.open("rb") as file:
+            head = file.read(_CONFIG_BYTES)  # a GGUF begins with its settings
+        own = self.fingerprint if self.path.is_file() else fingerprint(self.path)
+        return f"{own} {hashlib.sha256(head).hexdigest()}"
 
 
 def load_base(
@@ -107,18 +123,23 @@ def _build(
         source.layers.pop("lm_head", None)
     dtype = dtype or _compute_dtype(source.dtype, half)
     dtype, nbytes = fill(model, source.tensors, packed=packed, dtype=dtype)
+    form = _form(model, dtype)
+    source.layers.clear()  # or it would keep what is fused, a second time
+    groups = fuse(model, profile)
     ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
     if not ends:
         raise FormatError("the base names no token that ends an output")
     return Base(
         path=path.absolute(),
         model=model,
+        groups=groups,
         tokenizer=source.tokenizer,
         profile=profile,
         window=min(profile.window, source.context),
         eos=frozenset(ends),
         end=ends[0],
         dtype=dtype,
+        form=form,
         nbytes=nbytes,
     )
 
@@ -169,6 +190,13 @@ def _compute_dtype(stored: mx.Dtype, half: bool = False) -> mx.Dtype:
     if not _on_gpu():
         return mx.float32
     return mx.bfloat16 if half and stored == mx.float32 else stored
+
+
+def _form(model: nn.Module, dtype: mx.Dtype) -> str:
+    """The dtype of activations, and every packing that a layer has."""
+    layers = (layer for _, layer in model.named_modules() if hasattr(layer, "bits"))
+    packings = sorted({f"{layer.bits}-bit g{layer.group_size}" for layer in layers})
+    return ", ".join([str(dtype).rpartition(".")[2], *packings])
 
 
 def _kept_path(path: Path, bits: int, group_size: int) -> Path:

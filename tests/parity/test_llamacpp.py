@@ -15,6 +15,7 @@ import pytest
 
 from paw_mlx import Interpreter, Program, formats, settings
 from paw_mlx.cases import read_cases
+from paw_mlx.interpreter.hot import heat
 from paw_mlx.interpreter.kv import KV
 
 llama_cpp = pytest.importorskip("llama_cpp")
@@ -58,14 +59,15 @@ def ours(interpreter: Interpreter, program: Program, tokens: list[int]) -> Any:
     """Greedy tokens, and at each the margin over the second best."""
     base, output, margins = interpreter.base, [], []
     kv = KV(base.model.num_layers)
-    with interpreter._turn(program, interpreter._resident(program)):
-        step = tokens
-        while len(output) < MAX_TOKENS and not (output and output[-1] in base.eos):
-            logits = base.model.logits(base.model.hidden(mx.array([step]), kv)[0, -1])
-            best = np.sort(np.array(logits))[-2:]
-            step = [int(mx.argmax(logits))]
-            output += step
-            margins.append(float(best[1] - best[0]))
+    assert program.adapter is not None
+    heat(base.groups, program.adapter)
+    step = tokens
+    while len(output) < MAX_TOKENS and not (output and output[-1] in base.eos):
+        logits = base.model.logits(base.model.hidden(mx.array([step]), kv)[0, -1])
+        best = np.sort(np.array(logits))[-2:]
+        step = [int(mx.argmax(logits))]
+        output += step
+        margins.append(float(best[1] - best[0]))
     return output, margins
 
 

@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from paw_mlx import Interpreter, Options, Program, Template, formats
+from paw_mlx.interpreter.hot import cool, heat
 from paw_mlx.interpreter.kv import KV
 
 torch = pytest.importorskip("torch")
@@ -61,9 +62,11 @@ def with_peft(family: str, model: Any, folder: Path) -> Any:
 def assert_same(interpreter: Interpreter, program: Program, oracle: Any) -> None:
     base = interpreter.base
     tokens = base.tokenizer.encode(PROMPT)
-    with interpreter._turn(program, interpreter._resident(program)):
-        hidden = base.model.hidden(mx.array([tokens]), KV(base.model.num_layers))
-        ours = np.array(base.model.logits(hidden)[0])
+    if program.adapter:
+        heat(base.groups, program.adapter)
+    hidden = base.model.hidden(mx.array([tokens]), KV(base.model.num_layers))
+    ours = np.array(base.model.logits(hidden)[0])
+    cool(base.groups)
     with torch.no_grad():
         theirs = oracle(torch.tensor([tokens])).logits[0].numpy()
         greedy = oracle.generate(

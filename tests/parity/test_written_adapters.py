@@ -20,7 +20,9 @@ from test_weights import write_gguf
 
 from paw_mlx import Interpreter, Options, Program, Template, formats
 from paw_mlx.adapter import Adapter, Lora, Matrix
+from paw_mlx.interpreter.hot import heat
 from paw_mlx.interpreter.kv import KV
+from paw_mlx.interpreter.weights import load_base
 from paw_mlx.profiles import Profile
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,12 +68,11 @@ def mixed(profile: Profile, *, uneven: bool = True) -> Adapter:
 
 def ours(base: Path, adapter: Adapter | None, tokens: list[int] = TOKENS) -> np.ndarray:
     """Our logits for every token, in float32."""
-    with Interpreter.load(str(base)) as interpreter:
-        program = Program(Template("", ""), adapter, interpreter.profile.name)
-        model = interpreter.base.model
-        with interpreter._turn(program, interpreter._resident(program)):
-            hidden = model.hidden(mx.array([tokens]), KV(model.num_layers))
-            return np.array(model.logits(hidden)[0])
+    loaded = load_base(base)
+    if adapter:
+        heat(loaded.groups, adapter)
+    hidden = loaded.model.hidden(mx.array([tokens]), KV(loaded.model.num_layers))
+    return np.array(loaded.model.logits(hidden)[0])
 
 
 def assert_close(base: Path, adapter: Adapter, theirs: np.ndarray, tolerance: float) -> None:

@@ -3,6 +3,7 @@
     x (B, T, H)   q, k, v (B, heads, T, D)
 
 Hugging Face stores its linear weights as (in, out) ("Conv1D"); `TRANSPOSED` names them.
+Once filled it must be fused (`parallel.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...errors import FormatError
-from ..kv import KV
+from ..kv import Cache
+from ..parallel import Parallel, join
+
+Mask = str | mx.array | None
 
 IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)
 TRANSPOSED = r"transformer\.h\.\d+\.(attn|mlp)\.(c_attn|c_proj|c_fc)\.weight"
@@ -71,16 +75,16 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(args.hidden, 3 * args.hidden)
         self.c_proj = nn.Linear(args.hidden, args.hidden)
 
-    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+    def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        groups, modules = {"c_attn": ("c_attn",), "c_proj": ("c_proj",)}, {"c_proj": "attn_c_proj"}
+        return join(self, layer, groups, modules=modules, copied=copied)
+
+    def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask) -> mx.array:
         B, T, H = x.shape
-        q, k, v = (
-            part.reshape(B, T, self.heads, -1).transpose(0, 2, 1, 3)  # (B, heads, T, D)
-            for part in mx.split(self.c_attn(x), 3, axis=-1)
-        )
-        k, v = kv.update(layer, k, v)
-        y = mx.fast.scaled_dot_product_attention(
-            q, k, v, scale=(H // self.heads) ** -0.5, mask="causal" if T > 1 else None
-        )
+        y = self.c_attn(x).reshape(B, T, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        q, (k, v) = y[0], kv.update(layer, y[1], y[2])  # (B, heads, T, D)
+        scale = (H // self.heads) ** -0.5
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
         return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, H))
 
 
@@ -89,6 +93,10 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(args.hidden, args.inner)
         self.c_proj = nn.Linear(args.inner, args.hidden)
+
+    def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        groups, modules = {"c_fc": ("c_fc",), "c_proj": ("c_proj",)}, {"c_proj": "mlp_c_proj"}
+        return join(self, layer, groups, modules=modules, copied=copied)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.c_proj(nn.gelu_approx(self.c_fc(x)))
@@ -102,8 +110,12 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(args.hidden, args.eps)
         self.mlp = MLP(args)
 
-    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
-        x = x + self.attn(self.ln_1(x), kv, layer)
+    def fuse(self, layer: int, *, copied: bool = True) -> list[Parallel]:
+        """Let the linear layers carry adapters, in place; here each stands alone."""
+        return self.attn.fuse(layer, copied) + self.mlp.fuse(layer, copied)
+
+    def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask) -> mx.array:
+        x = x + self.attn(self.ln_1(x), kv, layer, mask)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -115,11 +127,11 @@ class Decoder(nn.Module):
         self.h = [Block(args) for _ in range(args.layers)]
         self.ln_f = nn.LayerNorm(args.hidden, args.eps)
 
-    def __call__(self, tokens: mx.array, kv: KV) -> mx.array:
+    def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
         T = tokens.shape[1]
-        x = self.wte(tokens) + self.wpe(mx.arange(kv.offset, kv.offset + T))
+        x, mask = self.wte(tokens) + self.wpe(kv.positions(T)), kv.mask(T)
         for i, layer in enumerate(self.h):
-            x = layer(x, kv, i)
+            x = layer(x, kv, i, mask)
         kv.advance(T)
         return self.ln_f(x)
 
@@ -134,7 +146,7 @@ class Model(nn.Module):
         if not args.tied:
             self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
 
-    def hidden(self, tokens: mx.array, kv: KV) -> mx.array:
+    def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:
         """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
         return self.transformer(tokens, kv)
 

@@ -2,7 +2,8 @@
 
     x (B, T, H)   q (B, heads, T, D)   k, v (B, kv_heads, T, D)
 
-The module tree is Hugging Face's, so its tensor names need no map.
+The module tree is Hugging Face's, so its tensor names need no map. Once filled it must be
+fused (`parallel.py`): q, k and v then come as chunks of kv_heads heads each, q's first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...errors import FormatError
-from ..kv import KV
+from ..elementwise import Rotation, Turns, halves, rotated, swiglu
+from ..kv import Cache
+from ..parallel import Parallel, join
+
+Mask = str | mx.array | None
 
 IGNORED = (r".*rotary_emb\.inv_freq",)
 GGUF = {
@@ -77,26 +82,28 @@ class Attention(nn.Module):
         if args.qk_norm:
             self.q_norm = nn.RMSNorm(args.head_dim, args.eps)
             self.k_norm = nn.RMSNorm(args.head_dim, args.eps)
+        self._norms: tuple[mx.array, mx.array] | None = None
 
-    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
+    def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        """Make q, k and v one product, and the weights of their norms one."""
+        groups = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "o_proj": ("o_proj",)}
+        made = join(self, layer, groups, copied=copied)
+        if self.args.qk_norm:
+            chunks = [self.q_norm.weight] * (self.qkv_proj.chunks - 2) + [self.k_norm.weight]
+            self._norms = halves(mx.stack(chunks)[:, None, None])  # (chunks - 1, 1, 1, 1, D / 2)
+            mx.eval(self._norms)
+        return made
+
+    def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask, turns: Turns) -> mx.array:
         args, (B, T, _) = self.args, x.shape
-        q = self.q_proj(x).reshape(B, T, args.heads, args.head_dim)
-        k = self.k_proj(x).reshape(B, T, args.kv_heads, args.head_dim)
-        v = self.v_proj(x).reshape(B, T, args.kv_heads, args.head_dim)
-        if args.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (h.transpose(0, 2, 1, 3) for h in (q, k, v))  # (B, heads, T, D)
-        q, k = self._rope(q, kv.offset), self._rope(k, kv.offset)
-        k, v = kv.update(layer, k, v)
-        y = mx.fast.scaled_dot_product_attention(
-            q, k, v, scale=args.head_dim**-0.5, mask="causal" if T > 1 else None
-        )
+        y = self.qkv_proj(x).reshape(B, T, -1, args.kv_heads, args.head_dim)
+        # The norm takes v along and leaves it unused: without a gap there is nothing to copy.
+        qk = mx.fast.rms_norm(y, None, args.eps) if self._norms else y
+        qk = rotated(qk[:, :, :-1].transpose(0, 2, 3, 1, 4), turns, self._norms)
+        q, k = qk[:, :-1].reshape(B, args.heads, T, args.head_dim), qk[:, -1]
+        k, v = kv.update(layer, k, y[:, :, -1].transpose(0, 2, 1, 3))
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=args.head_dim**-0.5, mask=mask)
         return self.o_proj(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
-
-    def _rope(self, x: mx.array, offset: int) -> mx.array:
-        return mx.fast.rope(
-            x, self.args.head_dim, traditional=False, base=self.args.theta, scale=1, offset=offset
-        )
 
 
 class MLP(nn.Module):
@@ -106,8 +113,14 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(args.hidden, args.inner, bias=False)
         self.down_proj = nn.Linear(args.inner, args.hidden, bias=False)
 
+    def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        """Make gate and up one product."""
+        groups = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+        return join(self, layer, groups, copied=copied)
+
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        y = self.gate_up_proj(x)
+        return self.down_proj(swiglu(y[:, :, 0], y[:, :, 1]))
 
 
 class Block(nn.Module):
@@ -118,8 +131,12 @@ class Block(nn.Module):
         self.input_layernorm = nn.RMSNorm(args.hidden, args.eps)
         self.post_attention_layernorm = nn.RMSNorm(args.hidden, args.eps)
 
-    def __call__(self, x: mx.array, kv: KV, layer: int) -> mx.array:
-        x = x + self.self_attn(self.input_layernorm(x), kv, layer)
+    def fuse(self, layer: int, *, copied: bool = True) -> list[Parallel]:
+        """Fuse what reads the same x, in place; `join` says what `copied` means."""
+        return self.self_attn.fuse(layer, copied) + self.mlp.fuse(layer, copied)
+
+    def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask, turns: Turns) -> mx.array:
+        x = x + self.self_attn(self.input_layernorm(x), kv, layer, mask, turns)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -129,12 +146,15 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(args.vocab, args.hidden)
         self.layers = [Block(args) for _ in range(args.layers)]
         self.norm = nn.RMSNorm(args.hidden, args.eps)
+        self._rotation = Rotation(args.head_dim, args.theta)
 
-    def __call__(self, tokens: mx.array, kv: KV) -> mx.array:
+    def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
+        T = tokens.shape[1]
+        mask, turns = kv.mask(T), self._rotation.turns(kv.positions(T))
         x = self.embed_tokens(tokens)
         for i, layer in enumerate(self.layers):
-            x = layer(x, kv, i)
-        kv.advance(tokens.shape[1])
+            x = layer(x, kv, i, mask, turns)
+        kv.advance(T)
         return self.norm(x)
 
 
@@ -148,7 +168,7 @@ class Model(nn.Module):
         if not args.tied:
             self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
 
-    def hidden(self, tokens: mx.array, kv: KV) -> mx.array:
+    def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:
         """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
         return self.model(tokens, kv)
 

@@ -1,0 +1,155 @@
+"""One call on its way: what to run, how far it has come, and where its result goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ..errors import CallTimeout
+from ..program import Program
+from .decode import Options
+from .kv import KV
+from .lookup import Habit, Lookup
+from .tokenizer import Tokenizer
+
+_RETRY = 8  # tokens after which a row without drafts is asked for one again
+
+
+@dataclass(frozen=True)
+class Result:
+    """One output and what it took.
+
+    `finish_reason` is `stop` (the program ended it) or `length` (max_tokens or the window
+    did). `prefix_tokens` came from the cache; `input_tokens` are the input and the template
+    after it, without the `cut_tokens` that an overflow policy left out; `output_tokens`
+    include the ending one. `num_steps` counts the model's forward passes: one for each output
+    token, or fewer where drafts from the input held. Seconds are wall time, without the wait
+    for a turn.
+    """
+
+    text: str
+    finish_reason: str
+    prefix_tokens: int
+    input_tokens: int
+    output_tokens: int
+    prefill_s: float
+    decode_s: float
+    cut_tokens: int = 0
+    num_steps: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.prefill_s + self.decode_s
+
+    @property
+    def tok_s(self) -> float:
+        """Decoded tokens per second; the first token belongs to the prefill."""
+        return (self.output_tokens - 1) / self.decode_s if self.decode_s else 0.0
+
+
+@dataclass(eq=False)
+class Call:
+    """A program on one input, tokenized. `on_piece` hears the output as it is decoded."""
+
+    program: Program
+    tokens: list[int]  # the input and the template after it
+    num_prefix: int
+    limit: int
+    options: Options
+    cut_tokens: int = 0
+    on_piece: Callable[[str], None] | None = None
+    future: Future[Result] = field(default_factory=Future)
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the whole prompt."""
+        return self.num_prefix + len(self.tokens)
+
+    def expired(self) -> bool:
+        """Whether nobody waits any more: cancelled, or beyond its time, which fails it."""
+        if self.future.cancelled():
+            return True
+        allowed = self.options.timeout_s
+        if allowed is None or time.perf_counter() - self.started < allowed:
+            return False
+        self.fail(CallTimeout(f"no result within {allowed:g} s", hint="Raise timeout_s."))
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, unless it has ended."""
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class Row:
+    """A call that decodes: its place in the slots, its last token, its text so far."""
+
+    def __init__(self, call: Call, prefix: KV, tokenizer: Tokenizer, habit: Habit) -> None:
+        self.call, self.prefix = call, prefix
+        self.length = prefix.offset  # tokens in its slot
+        self.last = -1  # the newest token, which no forward pass has read yet
+        self.sampler = call.options.sampler()
+        drafts = self.sampler is None and call.options.lookup is not False
+        self._lookup = Lookup(call.tokens, habit) if drafts else None
+        self._drafted = False
+        self._stream = tokenizer.stream()
+        self._pieces: list[str] = []
+        self._num_tokens = self._num_steps = 0
+        self._times = [time.perf_counter()]  # of the start, the first token and the end
+
+    @property
+    def drafting(self) -> bool:
+        """Whether a draft may come next: the last one did, or it is time to try again."""
+        return self._lookup is not None and (self._drafted or self._num_tokens % _RETRY == 1)
+
+    def draft(self, limit: int) -> list[int]:
+        """What may come next, by the input's own tokens: at most `limit` tokens."""
+        left = self.call.limit - self._num_tokens - 1
+        draft = self._lookup.propose(min(limit, left)) if self._lookup and left > 0 else []
+        self._drafted = bool(draft)
+        return draft
+
+    def take(self, tokens: list[int], ends: frozenset[int]) -> bool:
+        """Add what a forward pass gave; whether the output is complete."""
+        if not self._num_tokens:
+            self._times.append(time.perf_counter())
+        self._num_steps += 1
+        if self._lookup:
+            self._lookup.push(tokens)
+        for token in tokens:
+            self._num_tokens, self.last = self._num_tokens + 1, token
+            if token in ends:
+                return self._finish("", "stop")
+            piece = self._stream.push(token)
+            if self._num_tokens == self.call.limit:
+                return self._finish(piece, "length")
+            self._give(piece)
+        return False
+
+    def _give(self, piece: str) -> None:
+        self._pieces.append(piece)
+        if piece and self.call.on_piece:
+            self.call.on_piece(piece)
+
+    def _finish(self, piece: str, reason: str) -> bool:
+        self._give(piece + self._stream.finish())
+        self._times.append(time.perf_counter())
+        prefill_s, decode_s = (after - before for before, after in pairwise(self._times))
+        result = Result(
+            text="".join(self._pieces),
+            finish_reason=reason,
+            prefix_tokens=self.call.num_prefix,
+            input_tokens=len(self.call.tokens),
+            output_tokens=self._num_tokens,
+            prefill_s=prefill_s,
+            decode_s=decode_s,
+            cut_tokens=self.call.cut_tokens,
+            num_steps=self._num_steps,
+        )
+        if not self.call.future.done() and self.call.future.set_running_or_notify_cancel():
+            self.call.future.set_result(result)
+        return True

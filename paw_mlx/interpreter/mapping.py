@@ -1,0 +1,214 @@
+"""Many inputs through one program, a bounded number of calls in flight.
+
+Inputs are pulled in the caller's thread, and only a little further than calls may be in flight,
+so memory does not grow with their number. An input that is being computed, or was lately, is
+not computed again where the outcome would be the same. Whatever ends the iteration early
+cancels what is in flight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from ..errors import ClosedError, OptionError, PawError
+
+if TYPE_CHECKING:
+    from .call import Result
+    from .decode import Options
+    from .function import Function
+
+CALLS_PER_ROW = 8  # in flight, for each row that the engine decodes at once
+ROWS_PER_CALL = 4  # held back at most for each call: repeated inputs, and rows behind a slow one
+MAX_REMEMBERED = 8192  # results
+
+Item = TypeVar("Item")
+
+
+class Outcome(NamedTuple, Generic[Item]):
+    """What became of an item: its result, or the error in its place; `repeated` if the call
+    was another item's."""
+
+    item: Item
+    answer: Result | PawError
+    repeated: bool
+
+
+def outcomes(
+    function: Function,
+    rows: Iterable[tuple[Item, str | PawError] | None],
+    options: Options,
+    *,
+    batch_size: int | None = None,
+    ordered: bool = True,
+    wake: Callable[[], None] | None = None,
+) -> Generator[Outcome[Item]]:
+    """Run a program on rows of (item, input); yield what became of each, in order or as it comes.
+
+    A row with an error for an input is passed through in its place. `rows` may give None for
+    "nothing at the moment": what is ready is then yielded before it is asked again. So that it
+    need not poll, `wake` is called, from another thread, whenever a call has finished.
+    ClosedError, and what is no PawError, is raised.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise OptionError(f"batch_size must be at least 1, not {batch_size}")
+    flow: _Flow[Item] = _Flow(
+        lambda text: function.interpreter.submit(function.program, text, options),
+        batch_size or CALLS_PER_ROW * function.interpreter.max_rows,
+        ordered,
+        once=options.temperature == 0 or options.seed is not None,
+        wake=wake,
+    )
+    return flow.run(rows)
+
+
+def texts(found: Generator[Outcome[None]], on_error: str) -> Iterator[str | PawError]:
+    """The texts of outcomes; errors are raised, or given in their place (`return`)."""
+    with closing(found):
+        for outcome in found:
+            if not isinstance(outcome.answer, PawError):
+                yield outcome.answer.text
+            elif on_error == "raise":
+                raise outcome.answer
+            else:
+                yield outcome.answer.with_traceback(None)  # whose frames would hold a model
+
+
+class _Call(Generic[Item]):
+    """An input being computed; unless order is kept, the rows that wait for it."""
+
+    def __init__(self, key: Hashable, answer: Result | PawError | None = None) -> None:
+        self.key, self.answer = key, answer
+        self.future: Future[Result] | None = None
+        self.rows: list[_Row[Item]] = []
+
+
+class _Row(NamedTuple, Generic[Item]):
+    item: Item
+    call: _Call[Item]
+    repeated: bool
+
+
+class _Flow(Generic[Item]):
+    """The calls in flight. All but `_finished.put` happens in the caller's thread."""
+
+    def __init__(
+        self,
+        submit: Callable[[str], Future[Result]],
+        in_flight: int,
+        ordered: bool,
+        once: bool,
+        wake: Callable[[], None] | None,
+    ) -> None:
+        self._submit, self._in_flight = submit, in_flight
+        self._ordered, self._once, self._wake = ordered, once, wake
+        self._calls: dict[Hashable, _Call[Item]] = {}
+        self._finished: SimpleQueue[_Call[Item]] = SimpleQueue()
+        self._known: OrderedDict[Hashable, Result] = OrderedDict()
+        self._rows: deque[_Row[Item]] = deque()  # in order; without order, those with an answer
+        self._num_rows = 0  # entered and not yet yielded
+
+    def run(self, rows: Iterable[tuple[Item, str | PawError] | None]) -> Generator[Outcome[Item]]:
+        try:
+            for row in rows:
+                if row is not None:
+                    self._enter(*row)
+                self._settle(wait=False)
+                yield from self._ready()
+                while self._full:
+                    self._settle(wait=True)
+                    yield from self._ready()
+            while self._calls:
+                self._settle(wait=True)
+                yield from self._ready()
+        finally:
+            for call in self._calls.values():
+                if call.future:
+                    call.future.cancel()
+
+    @property
+    def _full(self) -> bool:
+        most_rows = ROWS_PER_CALL * self._in_flight
+        return len(self._calls) >= self._in_flight or self._num_rows >= most_rows
+
+    def _enter(self, item: Item, text: str | PawError) -> None:
+        """Let a row join the call for its input: a finished one, one in flight, or a new one."""
+        if isinstance(text, PawError):
+            call, repeated = _Call[Item](None, text), False
+        else:
+            key = _digest(text) if self._once else object()
+            found = self._found(key)
+            call, repeated = found or self._start(key, text), found is not None
+        row = _Row(item, call, repeated)
+        self._num_rows += 1
+        rows = self._rows if self._ordered or call.answer is not None else call.rows
+        rows.append(row)
+
+    def _found(self, key: Hashable) -> _Call[Item] | None:
+        if key in self._known:
+            self._known.move_to_end(key)
+            return _Call(key, self._known[key])
+        return self._calls.get(key)
+
+    def _start(self, key: Hashable, text: str) -> _Call[Item]:
+        call = _Call[Item](key)
+        try:
+            call.future = self._submit(text)
+        except ClosedError:
+            raise
+        except PawError as error:
+            call.answer = error
+            return call
+        self._calls[key] = call
+        call.future.add_done_callback(lambda _: self._finish(call))
+        return call
+
+    def _finish(self, call: _Call[Item]) -> None:
+        """Say that a call has ended: in the engine's thread, so no more than that."""
+        self._finished.put(call)
+        if self._wake:
+            self._wake()
+
+    def _settle(self, wait: bool) -> None:
+        """Take the answers of all calls that have ended; `wait` for one if there is none."""
+        try:
+            while True:
+                call = self._finished.get(wait)
+                wait = False
+                del self._calls[call.key]
+                call.answer = answer = _answer(call.future)
+                self._rows.extend(call.rows)
+                if self._once and not isinstance(answer, PawError):
+                    self._known[call.key] = answer
+                    if len(self._known) > MAX_REMEMBERED:
+                        self._known.popitem(last=False)
+        except Empty:
+            pass
+
+    def _ready(self) -> Iterator[Outcome[Item]]:
+        """Yield the rows that have an answer; in order, up to the first that has none."""
+        while self._rows and self._rows[0].call.answer is not None:
+            row = self._rows.popleft()
+            self._num_rows -= 1
+            assert row.call.answer is not None
+            yield Outcome(row.item, row.call.answer, row.repeated)
+
+
+def _answer(future: Future[Result] | None) -> Result | PawError:
+    assert future is not None
+    try:
+        return future.result()
+    except ClosedError:
+        raise
+    except PawError as error:
+        return error
+
+
+def _digest(text: str) -> bytes:
+    """What an input is known by: inputs may be long, and thousands are remembered."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

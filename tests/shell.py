@@ -1,0 +1,50 @@
+"""The commands as a shell sees them: real processes, or quicker, `main` in this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from paw_mlx.cli import main
+
+SCRIPT = [sys.executable, "-c", "from paw_mlx.cli import main; main()"]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: bytes
+    stderr: str
+
+
+Paw = Callable[..., Done]
+
+
+def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
+    """A command that runs by itself, its three streams as pipes."""
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
+    return subprocess.Popen([*SCRIPT, *map(str, words)], **streams)
+
+
+def paw(*words: object, stdin: bytes = b"", **options: Any) -> Done:
+    """A command in a process of its own, to its end."""
+    command = [*SCRIPT, *map(str, words)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, **options)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def inside(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[bytes]) -> Paw:
+    """`paw` without the process, and without standard input."""
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["paw-mlx", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        stdout, stderr = capfd.readouterr()
+        return Done(int(end.value.code or 0), stdout, stderr.decode())
+
+    return run
