@@ -37,6 +37,7 @@ from .weights import Base, load_base
 
 MAX_ROWS = 64
 _MEMORY_SHARE = 8  # of what a GPU recommends to use: for adapters, prefixes and rows each
+_CUT_RESERVE = 64  # output tokens that a cut input leaves room for
 _UNKNOWN_BYTES = 2_000_000_000  # the share where the device does not say
 
 
@@ -191,7 +192,7 @@ class Interpreter:
     ) -> Call:
         """A call, tokenized. InputTooLong if it does not fit the window as it should."""
         base, num_prefix = self.base, self._prefix_length(program)
-        reserve = options.max_tokens or 1
+        reserve = options.max_tokens or (1 if options.overflow == "error" else _CUT_RESERVE)
         tokens, cut = fit(
             base.tokenizer,
             text,
