@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 from paw_mlx.cli import main
 
 SCRIPT = [sys.executable, "-c", "from paw_mlx.cli import main; main()"]
+_LIMIT_S = 120
 
 
 class Done(NamedTuple):
@@ -24,15 +26,19 @@ Paw = Callable[..., Done]
 
 
 def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
-    """A command that runs by itself, its three streams as pipes."""
+    """A command that runs by itself, its three streams as pipes; killed if it takes too long."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
-    return subprocess.Popen([*SCRIPT, *map(str, words)], **streams)
+    process = subprocess.Popen([*SCRIPT, *map(str, words)], **streams)
+    limit = threading.Timer(_LIMIT_S, process.kill)
+    limit.daemon = True
+    limit.start()
+    return process
 
 
 def paw(*words: object, stdin: bytes = b"", **options: Any) -> Done:
     """A command in a process of its own, to its end."""
     command = [*SCRIPT, *map(str, words)]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, **options)
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=_LIMIT_S, **options)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 

@@ -15,6 +15,7 @@ import tiny
 from shell import Paw, inside, paw, start
 
 from paw_mlx import Function, Interpreter, formats, load
+from paw_mlx.cli import lines
 
 LINES = [f"{a} {b}" for a in ("the disk", "server", "picnic") for b in ("down", "full", "Friday")]
 OPTIONS = ["--max-tokens", 1]  # few different outputs, as labels are
@@ -90,7 +91,13 @@ def test_json_says_what_the_program_said(run: Paw, said: dict[str, str], tmp_pat
         if said[line] == said[LINES[4]]
     ]
     assert (failed["row"], failed["error"]["code"]) == (10, "FormatError")
-    assert json.loads(done.stderr)["error"] == failed["error"]
+    error, summary = [json.loads(line) for line in done.stderr.splitlines()]
+    assert error["error"] == failed["error"]
+    counts = [summary[name] for name in ("num_rows", "num_kept", "num_failed", "num_cut")]
+    assert counts == [10, len(kept) + 1, 1, 0]
+    done = run(tmp_path / "no.log", "--keep", "x", "--json")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert json.loads(done.stderr)["error"]["code"] == "NotFound"
 
 
 @pytest.mark.parametrize("on_error", ["keep", "drop", "stop"])
@@ -107,9 +114,30 @@ def test_a_line_that_fails_is_not_lost_unless_asked(
     assert "not UTF-8: byte 0xff at 5\n" in done.stderr
     if on_error == "stop":
         assert done.stderr.startswith("error: ")
+        assert "It is line 2's." in done.stderr
     else:
-        assert "row 4: " in done.stderr
+        assert "line 4: " in done.stderr
         assert done.stderr.endswith("2 of 5 lines failed\n")
+
+
+def test_a_giant_line_fails_alone(
+    run: Paw, said: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1 << 17)
+    file = tmp_path / "app.log"
+    file.write_text(f"{LINES[0]}\n{'x' * 300_000}\n{LINES[0]}\n")
+    done = run(file, "--keep", said[LINES[0]])
+    assert done.stdout.splitlines() == [LINES[0].encode(), b"x" * 1024, LINES[0].encode()]
+    assert "line 2: a line of 300,001 bytes, of which 1,024 are kept\n" in done.stderr
+
+
+def test_options_that_suit_no_line_end_it_before_it_begins(
+    command: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "app.log").write_text("disk\n")
+    done = paw(*command, tmp_path / "app.log", "--keep", "x", "--max-tokens", 1000)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "exceed the window of 256" in done.stderr
 
 
 def test_an_overflow_policy_keeps_long_lines_from_failing(
@@ -185,8 +213,9 @@ def test_a_label_that_the_spec_does_not_know_is_said(command: list[object], tmp_
     path = tmp_path / "log.paw"
     formats.save(program, path, dtype="f32", profile=tiny.profile("qwen3"))
     command[1] = path
-    done = paw(*command, "--keep", "alert", "--keep", "ALRT", stdin=b"disk\n")
+    done = paw(*command, "--keep", "alert", "--keep", "ALRT", "--keep", "a", stdin=b"disk\n")
     assert "does not mention 'ALRT'" in done.stderr
+    assert "does not mention 'a'" in done.stderr
     assert "'alert'" not in done.stderr
 
 

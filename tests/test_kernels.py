@@ -37,9 +37,9 @@ def test_a_program_takes_fewer_kernels_than_the_bare_base_of_mlx_lm(counts):
 
 
 def test_a_batch_takes_a_few_kernels_more_than_a_single_row(counts):
-    assert counts["base_rows"] == 429
-    assert counts["program_rows"] == 541
-    assert counts["mixed"] == 429 + 12 * 28 == 765 <= 780
+    assert counts["base_rows"] == 427
+    assert counts["program_rows"] == 539
+    assert counts["mixed"] == 427 + 12 * 28 == 763 <= 780
 
 
 def test_counts_grow_by_the_layer(counts):
@@ -66,5 +66,5 @@ def test_the_benchmark_prints_the_counts_and_the_bytes_of_a_program():
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
     assert (found["mlx_lm_base"], found["mlx_lm_lora"]) == (558, 1342)
-    assert (found["base"], found["program"], found["mixed"]) == (425, 537, 765)
+    assert (found["base"], found["program"], found["mixed"]) == (425, 537, 763)
     assert 25e6 < found["resident_bytes"] <= 26e6

@@ -6,11 +6,13 @@ import asyncio
 import gc
 import itertools
 import random
+import signal
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,16 @@ from paw_mlx.interpreter.call import Result
 TEXTS = ["the disk is full", "picnic", "", "server down " * 4, "世界 Grüße", "0", "spring " * 9]
 
 
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """What would wait for good fails."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for good"))
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture(scope="module")
 def fn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
     base = tiny.write_base(tmp_path_factory.mktemp("base"), "qwen3")
@@ -32,6 +44,9 @@ def fn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
 
 class Engine:
     """Stands where the engine does: calls end when, and in the order that, a test says."""
+
+    run = Interpreter.run
+    _owner = SimpleNamespace(check_caller=lambda: None)
 
     def __init__(self, max_rows: int = 2) -> None:
         self.max_rows, self.calls = max_rows, list[tuple[str, Future[Result]]]()
@@ -184,6 +199,32 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         tracemalloc.stop()
 
 
+def test_no_memory_is_kept_of_inputs_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "MAX_REMEMBERED", 16)
+    found = bound(Instant()).map(map(str, itertools.count()))
+    for _ in itertools.islice(found, 1000):
+        pass
+    tracemalloc.start()
+    try:
+        for _ in itertools.islice(found, 20_000):
+            pass
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 50_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_held_than_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "MAX_HELD_CHARS", 100)
+    engine = Engine()
+    rows = ((i, "x" * 5 + str(i)) for i in range(1000))
+    found = mapping.outcomes(bound(engine), rows, Options(), batch_size=50, weigh=lambda _: 19)
+    threading.Timer(0.05, lambda: engine.end(0)).start()
+    assert next(found).item == 0
+    assert len(engine.calls) == 4
+    found.close()
+
+
 def test_an_error_is_raised_in_its_place_or_returned(fn: Function) -> None:
     texts = ["picnic", "x" * 1000, "0", 5, "\ud800"]
     found = fn.map(texts, on_error="return", max_tokens=4)  # type: ignore[arg-type]
@@ -199,21 +240,6 @@ def test_an_error_is_raised_in_its_place_or_returned(fn: Function) -> None:
     with pytest.raises(InputTooLong):
         next(found)
     assert list(found) == []
-
-
-def test_an_error_at_once_takes_its_place_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Instant()
-    submit = engine.submit
-
-    def strict(program: object, text: str, options: Options) -> Future[Result]:
-        if text == "wrong":
-            raise InputTooLong("too long")
-        return submit(program, text, options)
-
-    monkeypatch.setattr(engine, "submit", strict)
-    first, error, last = bound(engine).map(["a", "wrong", "b"], on_error="return")
-    assert (first, last) == ("A", "B")
-    assert isinstance(error, InputTooLong)
 
 
 def test_an_error_of_a_repeated_input_is_each_ones_own_and_not_remembered() -> None:
@@ -246,15 +272,31 @@ def test_whoever_stops_early_cancels_what_is_in_flight() -> None:
     assert all(future.cancelled() for _, future in engine.calls[1:])
 
 
-def test_what_an_error_leaves_in_flight_is_cancelled_too() -> None:
+def test_an_error_of_the_source_comes_after_what_was_read_before_it() -> None:
     def texts() -> Iterator[str]:
         yield from "abc"
         raise LookupError("no more")
 
     engine = Engine()
+    found = bound(engine).map(texts())
+    threading.Timer(0.05, lambda: [engine.end(i) for i in (2, 1, 0)]).start()
+    assert list(itertools.islice(found, 3)) == ["A", "B", "C"]
     with pytest.raises(LookupError):
+        next(found)
+
+
+def test_an_interrupt_of_the_source_ends_it_at_once() -> None:
+    def texts() -> Iterator[str]:
+        yield from "abc"
+        raise KeyboardInterrupt
+
+    engine = Engine()
+    with pytest.raises(KeyboardInterrupt):
         list(bound(engine).map(texts()))
     assert [future.cancelled() for _, future in engine.calls] == [True] * 3
+
+
+def test_what_an_error_leaves_in_flight_is_cancelled() -> None:
     engine = Engine()
     found = bound(engine).map([*"abc"])
     threading.Timer(0.05, lambda: engine.end(0, InputTooLong("a"))).start()

@@ -37,6 +37,17 @@ def test_what_fits_is_left_alone(tokenizer):
         assert fit(tokenizer, text, SUFFIX, 10_000, policy) == (tokens, 0)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_only_what_does_not_fit_is_cut_further(tokenizer, policy):
+    text = "disk full " * 20
+    whole = tokenizer.encode_input(text, SUFFIX)
+    room = len(whole)
+    assert fit(tokenizer, text, SUFFIX, room, policy, cut_to=room - 9) == (whole, 0)
+    tokens, cut = fit(tokenizer, text, SUFFIX, room - 1, policy, cut_to=room - 9)
+    assert room - 12 < len(tokens) <= room - 9
+    assert cut == room - len(tokens)
+
+
 def test_each_policy_keeps_its_part(tokenizer):
     words = [f"word{i}" for i in range(100)]
     text = " ".join(words)

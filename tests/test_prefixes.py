@@ -77,8 +77,8 @@ def test_what_was_saved_is_loaded_to_the_bit(cache, folder, dtype):
     assert cache.load("another key") is None
 
 
-def flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+def flipped(data: bytes, at: int, bits: int = 4) -> bytes:
+    return data[:at] + bytes([data[at] ^ bits]) + data[at + 1 :]
 
 
 def test_every_damage_is_a_miss_and_is_removed(cache, folder):
@@ -88,6 +88,7 @@ def test_every_damage_is_a_miss_and_is_removed(cache, folder):
     header = 8 + int.from_bytes(whole[:8], "little")
     places = [*range(0, header), header, header + 1, len(whole) // 2, len(whole) - 1]
     damaged = [flipped(whole, at) for at in places if whole[at : at + 1] != b" "]
+    damaged += [flipped(whole, at, 0x80) for at in places]  # text that is no text
     damaged += [whole[:size] for size in (0, 1, 7, 8, 100, header, header + 1, len(whole) - 1)]
     damaged += [b"\xff" * 8 + whole, b"GGUF", os.urandom(4096)]
     for data in damaged:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -93,9 +94,22 @@ def read_input(text: str | None, file: Path | None) -> str:
     return _decoded(data, "standard input")
 
 
-def say(message: str) -> None:
-    """A line of status, on stderr."""
-    click.echo(message, err=True)
+def say(message: str, *, nl: bool = True) -> None:
+    """A line of status, on stderr, whether or not anyone reads it."""
+    try:
+        click.echo(message, nl=nl, err=True)
+    except OSError:
+        hush(sys.stderr)
+
+
+def hush(stream: TextIO) -> None:
+    """Let what is still to be printed go nowhere: nobody takes it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def status(message: str) -> None:
@@ -119,7 +133,7 @@ def table(rows: list[list[str]]) -> str:
 
 def _decoded(data: bytes, where: str) -> str:
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OptionError(
             f"{where} is not UTF-8: byte {data[error.start]:#04x} at {error.start}",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ..errors import FormatError, PawError
-from . import Command, error_record, json_option
-from .common import base_options, chosen_base, decode_options, say, status
-from .lines import Input, decoded, open_input, unmarked
-from .map import batch_option, report
-from .sinks import Stdout, hush
+from . import RowCommand, error_record, json_option
+from .common import base_options, chosen_base, counted, decode_options, say, status
+from .lines import Input, decoded, open_input
+from .map import batch_option
+from .sinks import Stdout
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Line(NamedTuple):
     text: str
 
 
-@click.command(cls=Command)
+@click.command(cls=RowCommand)
 @click.argument("program")
 @click.argument("file", required=False)
 @click.option(
@@ -72,6 +73,7 @@ def command(
             _check_labels(fn, labels)
         chosen = Filter(fn, options, batch_size, source, _folded(labels), on_error, as_json)
         with closing(fn.interpreter):
+            fn.interpreter.cut_tokens(fn.program, "x", options)  # does any line fit at all?
             chosen.run()
     if chosen.tally.num_failed:
         raise click.exceptions.Exit(1)
@@ -94,7 +96,7 @@ class Filter:
         self._source, self._labels = source, labels
         self._on_error, self._as_json = on_error, as_json
         self._sink, self._num_kept = Stdout(), 0
-        self.tally = Tally(live=not sys.stdout.isatty())
+        self.tally = Tally("line", live=not sys.stdout.isatty())
 
     def run(self) -> None:
         from ..interpreter.mapping import outcomes
@@ -105,19 +107,18 @@ class Filter:
             self._options,
             batch_size=self._batch_size,
             wake=self._source.wake,
+            weigh=lambda line: len(line.raw),
         )
         try:
             with closing(found):
                 for outcome in found:
                     self._take(outcome)
-        except BrokenPipeError:
-            hush()
-            raise click.exceptions.Exit(0) from None
         except KeyboardInterrupt:
             self._summarize(status)
             raise
-        else:
-            self._summarize(say)
+        finally:
+            self.tally.clear()
+        self._summarize(say)
 
     def _take(self, outcome: Outcome[Line]) -> None:
         line, answer = outcome.item, outcome.answer
@@ -126,7 +127,7 @@ class Filter:
             if self._on_error == "stop":
                 answer.add_note(f"It is line {line.number}'s.")
                 raise answer
-            report(self.tally, line.number, answer, self._as_json)
+            self.tally.say_error(line.number, answer, self._as_json)
             keep = self._on_error == "keep"
         else:
             keep = _fold(answer.text) in self._labels
@@ -144,14 +145,17 @@ class Filter:
             record["output"] = outcome.answer.text
         return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
-    def _summarize(self, tell: Any) -> None:
-        self.tally.clear()
-        tally = self.tally
-        lines = f"{tally.num_rows:,} lines in, {self._num_kept:,} kept"
-        if not self._as_json:
-            tell(", ".join([lines, *tally.notes, f"{tally.rows_s:.1f} lines/s"]))
-            if tally.num_failed:
-                tell(f"{tally.num_failed:,} of {tally.num_rows:,} lines failed")
+    def _summarize(self, tell: Callable[[str], None]) -> None:
+        tally, num_kept = self.tally, self._num_kept
+        tally.clear()
+        if self._as_json:
+            tell(json.dumps(tally.record | {"num_kept": num_kept}))
+            return
+        num_lines = counted(tally.num_rows, "line")
+        lines = f"{num_lines} in, {num_kept:,} kept"
+        tell(", ".join([lines, *tally.notes, f"{tally.rows_s:.1f} lines/s"]))
+        if tally.num_failed:
+            tell(f"{tally.num_failed:,} of {num_lines} failed")
 
 
 def _inputs(source: Input) -> Iterator[tuple[Line, str | FormatError] | None]:
@@ -161,7 +165,7 @@ def _inputs(source: Input) -> Iterator[tuple[Line, str | FormatError] | None]:
             yield None
             continue
         number += 1
-        text, error = decoded(unmarked(line, source.name) if number == 1 else line)
+        text, error = decoded(line)
         yield Line(number, line, text), error or text
 
 
@@ -178,5 +182,5 @@ def _check_labels(function: Function, labels: tuple[str, ...]) -> None:
     program = function.program
     known = _fold(f"{program.spec} {program.pseudo_program}")
     for label in labels:
-        if program.spec and _fold(label) not in known:
+        if program.spec and not re.search(rf"(?<!\w){re.escape(_fold(label))}(?!\w)", known):
             say(f"the spec of the program does not mention {label!r}")

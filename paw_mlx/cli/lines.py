@@ -6,14 +6,16 @@ None among its lines means "nothing at the moment".
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import click
@@ -21,70 +23,93 @@ import click
 from ..errors import FormatError, NotFound, OptionError, PawError
 
 MAX_LINE_BYTES = 16 << 20
-_MAX_AHEAD_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 10  # of a longer line that are kept
+_MAX_AHEAD_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 16
 _BOM, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 Lines = Iterator[bytes | None]
 
 
 class Input:
-    """Where rows come from. `path` is a regular file's; `wake` makes a pipe's `lines` give None."""
+    """Lines without a byte order mark, and how many bytes of them were read.
+
+    A regular file has a `stat`, and a `path` unless it is standard input; a pipe has `wake`,
+    which makes `lines` give None.
+    """
 
     def __init__(self, name: str, source: BinaryIO | Pipe, path: Path | None = None) -> None:
-        self.name, self.path, self._source = name, path, source
-        self.lines: Lines = source if isinstance(source, Pipe) else read_lines(source, name)
-        self.wake = source.wake if isinstance(source, Pipe) else None
+        self.name, self.path = name, path
+        self.num_bytes, self.marked = 0, False
+        self.stat: os.stat_result | None = None
+        self.wake: Callable[[], None] | None = None
+        if isinstance(source, Pipe):
+            self.wake, self.lines = source.wake, self._unmarked(source)
+        else:
+            self._descriptor, self.num_bytes = source.fileno(), source.tell()
+            self.stat = os.fstat(self._descriptor)
+            chunks = _split(lambda: source.read(_CHUNK_BYTES), name)
+            self.lines = self._unmarked(chain.from_iterable(chunks))
 
-    def __enter__(self) -> Input:
-        return self
+    def digest(self) -> str:
+        """Of the first MiB of a regular file."""
+        return hashlib.sha256(os.pread(self._descriptor, 1 << 20, 0)).hexdigest()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(self._source, Pipe):
-            self._source.close()
+    def _unmarked(self, lines: Lines) -> Lines:
+        """OptionError for UTF-16."""
+        first = True
+        for line in lines:
+            if line is None:
+                yield None
+                continue
+            self.num_bytes += line.num_bytes if isinstance(line, Giant) else len(line)
+            if first and line.startswith(_UTF16):
+                raise OptionError(
+                    f"{self.name} is UTF-16",
+                    hint="Convert it, for example with `iconv -f UTF-16 -t UTF-8`.",
+                )
+            if first and line.startswith(_BOM) and not isinstance(line, Giant):
+                self.marked, line = True, line.removeprefix(_BOM)
+            first = False
+            yield line
 
 
-def open_input(file: str | None) -> Input:
+class Giant(bytes):
+    """The head of a line of `num_bytes`, which is too long to hold."""
+
+    num_bytes: int
+
+    @classmethod
+    def of(cls, line: bytes, lost_bytes: int) -> Giant:
+        giant = cls(line[:_HEAD_BYTES])
+        giant.num_bytes = len(line) + lost_bytes
+        return giant
+
+    def __str__(self) -> str:
+        return f"a line of {self.num_bytes:,} bytes, of which {len(self):,} are kept"
+
+
+@contextmanager
+def open_input(file: str | None) -> Iterator[Input]:
     """Open FILE, or standard input for `-` and where FILE is left out of a pipe."""
     if file is None and sys.stdin.isatty():
         raise click.UsageError("give FILE, or pipe it in")
-    if file in (None, "-"):
-        return Input("standard input", Pipe(sys.stdin.fileno(), "standard input"))
-    assert file is not None
-    path = Path(file)
+    path = None if file in (None, "-") else Path(str(file))
+    name = "standard input" if path is None else str(file)
     try:
-        handle = path.open("rb")
+        handle = path.open("rb") if path else os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     except OSError as error:
-        raise NotFound(f"cannot read {file}: {error.strerror}") from error
-    if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
-        return Input(file, handle, path)
+        raise NotFound(f"cannot read {name}: {error.strerror}") from error
     with handle:
-        return Input(file, Pipe(os.dup(handle.fileno()), file))
-
-
-def read_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Lines with their ends; FormatError for a giant."""
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            raise _too_long(name)
-        yield line
-
-
-def unmarked(line: bytes, name: str) -> bytes:
-    """The first line without a byte order mark; OptionError for UTF-16."""
-    if line.startswith(_UTF16):
-        raise OptionError(
-            f"{name} is UTF-16", hint="Convert it, for example with `iconv -f UTF-16 -t UTF-8`."
-        )
-    return line.removeprefix(_BOM)
+        if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            yield Input(name, handle, path)
+        else:  # a pipe's descriptor stays open: a thread reads it, to the end of the process
+            yield Input(name, Pipe(os.dup(handle.fileno()), name))
 
 
 def decoded(line: bytes) -> tuple[str, FormatError | None]:
     """A line as text, without its end; what is not UTF-8 is replaced, and said."""
+    if isinstance(line, Giant):
+        return line.decode(errors="replace"), FormatError(str(line))
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     try:
         return line.decode(), None
@@ -130,17 +155,10 @@ class Pipe:
 
     def _read(self) -> None:
         # os.read: a buffered reader that waits in a thread would abort the process at its end.
-        rest = b""
         try:
-            while chunk := os.read(self._descriptor, 1 << 16):
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > MAX_LINE_BYTES:
-                    raise _too_long(self._name)
-                self._put([line + b"\n" for line in lines])
-            self._put([rest] if rest else [])
-        except OSError as error:
-            self._error = NotFound(f"cannot read {self._name}: {error.strerror}")
-        except FormatError as error:
+            for lines in _split(lambda: os.read(self._descriptor, _CHUNK_BYTES), self._name):
+                self._put(lines)
+        except PawError as error:
             self._error = error
         with self._changed:
             self._ended = True
@@ -154,5 +172,20 @@ class Pipe:
             self._changed.notify_all()
 
 
-def _too_long(name: str) -> FormatError:
-    return FormatError(f"{name} has a line of more than {MAX_LINE_BYTES:,} bytes: no text file")
+def _split(read: Callable[[], bytes], name: str) -> Iterator[list[bytes]]:
+    """The lines, with their ends, that each read completes; giants without their rest."""
+    rest, lost_bytes = b"", 0
+    try:
+        while chunk := read():
+            *whole, rest = (rest + chunk).split(b"\n")
+            lines = [line + b"\n" for line in whole]
+            if lines and lost_bytes:
+                lines[0], lost_bytes = Giant.of(lines[0], lost_bytes), 0
+            if len(rest) > (_HEAD_BYTES if lost_bytes else MAX_LINE_BYTES):
+                lost_bytes += len(rest) - _HEAD_BYTES
+                rest = rest[:_HEAD_BYTES]
+            yield lines
+    except OSError as error:
+        raise NotFound(f"cannot read {name}: {error.strerror}") from error
+    if rest:
+        yield [Giant.of(rest, lost_bytes) if lost_bytes else rest]

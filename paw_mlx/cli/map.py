@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import FormatError, OptionError, PawError, listed
-from . import Command, error_record, json_option
-from .common import base_options, chosen_base, decode_options, say
+from . import RowCommand, json_option
+from .common import base_options, chosen_base, counted, decode_options, say
 from .lines import Input, open_input
-from .rows import Added, Reader, Row, Writer, count_rows, format_of, reader, writer
-from .sinks import Done, Part, Stdout, hush, part_of
+from .rows import Added, Reader, Row, Writer, format_of, reader, writer
+from .sinks import Part, Sink, Stdout, part_of, side_of
 from .specs import check_writable
 from .tally import Tally
 
@@ -57,22 +58,34 @@ class Files:
         _check_names(format_, written, field, output_field, unordered)
         rows = reader(format_, source, field)
         added = Added.to(rows.columns, output_field or "output", unordered)
-        if written != "lines":
-            added.check(rows.columns, "the input")
+        if written != "lines" and (clash := added.clash(rows.columns, "the input")):
+            raise clash
         return cls(source, rows, writer(written, rows, output, added), added, format_, written)
 
-    def inputs(self, done: Done) -> Iterator[tuple[Row, str | PawError] | None]:
+    def inputs(self, sink: Sink) -> Iterator[tuple[Row, str | PawError] | None]:
         """The rows that are not done yet, each with its input or what is wrong with it."""
         for row in self.reader:
             if row is None:
                 yield None
-            elif row.number not in done:
+                continue
+            if row.number == 1:
+                sink.first(row.text)
+            if row.number not in sink.done:
                 yield row, row.error or self._misfit(row) or row.text
 
+    def total(self, num_before: int) -> int | None:
+        """How many rows a file has after those: by the bytes of what was read, until all is."""
+        stat, num_bytes, num_rows = self.source.stat, self.source.num_bytes, self.reader.num_rows
+        if stat is None:
+            return None
+        return max(num_rows, round(num_rows * stat.st_size / num_bytes)) - num_before
+
     def _misfit(self, row: Row) -> PawError | None:
-        """Why a row cannot be written; OptionError is raised if all may be like that."""
-        if self.written != "lines":
-            self.added.check(row.fields, f"row {row.number}")
+        """Why a row cannot be written."""
+        if self.written == "lines":
+            return None
+        if clash := self.added.clash(row.fields, f"row {row.number}"):
+            return clash
         if self.written == "csv" and (more := set(row.fields) - set(self.reader.columns)):
             return FormatError(f"the first row lacks its fields {listed(sorted(more))}")
         return None
@@ -90,7 +103,7 @@ class Job:
     as_json: bool
 
 
-@click.command(cls=Command)
+@click.command(cls=RowCommand)
 @click.argument("program")
 @click.argument("file", required=False)
 @click.option(
@@ -137,28 +150,29 @@ def command(
 
     FILE is text, JSON lines or csv with a header; `-`, or no FILE in a pipe, is standard input.
     Rows keep their fields and their order; a row that fails is kept with its error, and the
-    exit code is 1. Equal inputs are computed once. With -o, an interrupted run goes on with
-    --resume, no row lost and none twice.
+    exit code is 1. An input equal to one of the last 8,192 different ones is not computed again.
+    With -o, an interrupted run goes on with --resume (feed the same standard input again), no
+    row lost and none twice.
     """
     output = None if output == Path("-") else output
     if resume and output is None:
         raise click.UsageError("--resume goes on with a file: give -o OUT")
-    if resume and output and output.is_file() and not part_of(output).exists():
-        say(f"{output} is complete")
-        return
     from .. import Options, function
 
     options = Options(max_tokens, temperature, seed, overflow=overflow)
     with open_input(file) as source:
         files = Files.of(source, output, format_, field, output_field, unordered)
+        if resume and output and _is_complete(output, source):
+            return
         fn = function(program, **chosen_base(**base))
         job = Job(fn, options, batch_size, not unordered, on_error == "stop", as_json)
-        sink: Part | Stdout = Stdout(files.writer.head)
-        if output:
-            chosen = {"field": field} | {k: base[k] for k in ("interpreter", "bits", "group_size")}
-            sink = Part(output, _identity(files, job) | chosen, files.writer, resume)
         with closing(fn.interpreter):
-            _run(files, job, sink)
+            fn.interpreter.cut_tokens(fn.program, "x", options)  # does any input fit at all?
+            sink: Sink = Stdout(files.writer.head)
+            if output:
+                sink = Part(output, _identity(files, job) | {"field": field}, files.writer, resume)
+            with closing(sink):
+                _run(files, job, sink)
     if sink.num_failed:
         raise click.exceptions.Exit(1)
 
@@ -167,8 +181,23 @@ def _check_output(output: Path, source: Input) -> None:
     check_writable(output)
     if output.exists() and not output.is_file():
         raise OptionError(f"cannot write {output}: it is no regular file")
-    if source.path and output.exists() and output.samefile(source.path):
+    if source.stat and output.exists() and os.path.samestat(output.stat(), source.stat):
         raise OptionError(f"{output} is the input, too", hint="Write to another file.")
+
+
+def _is_complete(output: Path, source: Input) -> bool:
+    """Whether OUT is there, and nothing to resume; OptionError if its input is newer."""
+    part = part_of(output)
+    if not output.is_file() or part.exists():
+        return False
+    if source.stat and source.stat.st_mtime_ns > output.stat().st_mtime_ns:
+        raise OptionError(
+            f"{output} is older than {source.name}, and there is no {part}",
+            hint="Leave out --resume to write it anew.",
+        )
+    side_of(part).unlink(missing_ok=True)  # a kill may have left it
+    say(f"nothing to resume: {output} is there, {part} is not")
+    return True
 
 
 def _check_names(
@@ -178,60 +207,56 @@ def _check_names(
         raise click.UsageError("--field names a field, and lines have none")
     if written == "lines" and output_field:
         raise click.UsageError("--output-field names a field, and lines have none")
+    if output_field == "error" or (unordered and output_field == "row"):
+        raise click.UsageError(f"--output-field {output_field}: another field has that name")
     if written == "lines" and unordered:
         raise click.UsageError("--unordered numbers the rows, and lines have no place for it")
 
 
 def _identity(files: Files, job: Job) -> dict[str, Any]:
-    """What makes a job the same: program, input, and what outputs and their form depend on."""
-    identity: dict[str, Any] = {"program": job.function.program.digest(), "input": None}
-    if path := files.source.path:
-        stat = path.stat()
-        identity |= {"input": str(path.resolve()), "input_bytes": stat.st_size}
-        identity["input_mtime_ns"] = stat.st_mtime_ns
+    """What makes a job the same: program, base, input, and what outputs and their form need."""
+    source, base = files.source, job.function.interpreter.base
+    identity: dict[str, Any] = {"program": job.function.program.digest(), "input": "a pipe"}
+    if source.stat:
+        identity["input"] = str(source.path.resolve()) if source.path else source.name
+        identity |= {"input_bytes": source.stat.st_size, "input_head": source.digest()}
     identity |= {"format": files.format, "output_format": files.written}
-    identity |= {"output_field": files.added.output, "unordered": not job.ordered}
+    identity |= {"columns": files.reader.columns, "output_field": files.added.output}
+    identity |= {"unordered": not job.ordered, "base": base.fingerprint, "form": base.form}
     return identity | {k: v for k, v in asdict(job.options).items() if k != "timeout_s"}
 
 
-def _run(files: Files, job: Job, sink: Part | Stdout) -> None:
-    with sink:
-        tally = _tally(files, sink)
-        try:
-            _write(files, job, sink, tally)
-            sink.finish()
-        except BrokenPipeError:
-            hush()
-            raise click.exceptions.Exit(0) from None
-        except KeyboardInterrupt:
-            if isinstance(sink, Part) and len(sink) and not job.as_json:
-                tally.say(f"{len(sink):,} rows are in {sink.path}: --resume goes on after them")
-            raise
-        finally:
-            tally.clear()
-    if not job.as_json:
-        _summarize(sink, tally)
+def _run(files: Files, job: Job, sink: Sink) -> None:
+    # Drawn on a terminal, unless rows are printed on it.
+    live = isinstance(sink, Part) or not sys.stdout.isatty()
+    tally = Tally("row", live, lambda: files.total(len(sink.done)))
+    try:
+        _write(files, job, sink, tally)
+        sink.finish()
+    except BaseException as error:
+        if isinstance(sink, Part) and len(sink):
+            kept = f"{sink.path} holds {counted(len(sink), 'row')}: go on with --resume"
+            if isinstance(error, PawError):
+                error.add_note(f"{kept}.")
+            elif not job.as_json:
+                tally.say(kept)
+        raise
+    finally:
+        tally.clear()
+    _summarize(sink, tally, job.as_json)
 
 
-def _tally(files: Files, sink: Part | Stdout) -> Tally:
-    """Drawn on a terminal, unless rows are printed on it; with a total for a file."""
-    live = sys.stderr.isatty() and (isinstance(sink, Part) or not sys.stdout.isatty())
-    total = None
-    if live and files.source.path:
-        total = count_rows(files.format, files.source.path, files.reader) - len(sink.done)
-    return Tally(total, live)
-
-
-def _write(files: Files, job: Job, sink: Part | Stdout, tally: Tally) -> None:
+def _write(files: Files, job: Job, sink: Sink, tally: Tally) -> None:
     from ..interpreter.mapping import outcomes
 
     found = outcomes(
         job.function,
-        files.inputs(sink.done),
+        files.inputs(sink),
         job.options,
         batch_size=job.batch_size,
         ordered=job.ordered,
         wake=files.source.wake,
+        weigh=lambda row: len(row.raw),
     )
     with closing(found):
         for outcome in found:
@@ -245,20 +270,18 @@ def _write(files: Files, job: Job, sink: Part | Stdout, tally: Tally) -> None:
                 raise answer
             sink.write(row.number, files.writer.row(row, answer), True)
             if files.written == "lines":
-                report(tally, row.number, answer, job.as_json)
+                tally.say_error(row.number, answer, job.as_json)
 
 
-def report(tally: Tally, number: int, error: PawError, as_json: bool) -> None:
-    """A row's error on stderr, where the output has no place for it."""
-    record = {"row": number} | error_record(error)
-    as_text = f"row {number}: {error}"
-    tally.say(json.dumps(record, ensure_ascii=False) if as_json else as_text)
-
-
-def _summarize(sink: Part | Stdout, tally: Tally) -> None:
-    before = f", after {len(sink.done):,} that were there" if len(sink.done) else ""
-    line = f"{tally.num_rows:,} rows in {tally.seconds:.1f} s ({tally.rows_s:.1f} rows/s){before}"
+def _summarize(sink: Sink, tally: Tally, as_json: bool) -> None:
+    num_before = len(sink.done)
+    if as_json:
+        say(json.dumps(tally.record | {"num_failed": sink.num_failed, "num_before": num_before}))
+        return
+    before = f", after {num_before:,} that were there" if num_before else ""
+    num_rows = counted(tally.num_rows, "row")
+    line = f"{num_rows} in {tally.seconds:.1f} s ({tally.rows_s:.1f} rows/s){before}"
     say(", ".join([line, *tally.notes]))
     if sink.num_failed:
-        total = len(sink.done) + tally.num_rows
-        say(f"{sink.num_failed:,} of {total:,} rows failed")
+        total = counted(num_before + tally.num_rows, "row")
+        say(f"{sink.num_failed:,} of {total} failed")

@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from ..errors import FormatError
-from .lines import Lines, decoded
+from .lines import Giant, Lines, decoded
 
-_MAX_FIELD = 1 << 20  # characters: a stray quote takes no more rows with it than these
+MAX_FIELD = 1 << 20  # characters: a stray quote takes no more rows with it than these
+UNLIMITED = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,15 @@ class Dialect:
     quote_all: bool = False
 
     @classmethod
-    def of(cls, head: bytes, suffix: str) -> Dialect:
+    def of(cls, head: bytes, suffix: str, marked: bool) -> Dialect:
         """By the first line: the delimiter that is most frequent outside quotes."""
         text = head.decode(errors="replace")
-        bare = re.sub(r'"[^"]*"?', "", text.removeprefix("\ufeff").rstrip("\r\n"))
+        bare = re.sub(r'"[^"]*"?', "", text.rstrip("\r\n"))
         delimiter = "\t" if suffix == ".tsv" else max(",;\t|", key=bare.count)
         return cls(
             delimiter,
             "\r\n" if head.endswith(b"\r\n") else "\n",
-            "\ufeff".encode() if text.startswith("\ufeff") else b"",
+            "\ufeff".encode() if marked else b"",
             '"' in text and not bare.replace(delimiter, ""),
         )
 
@@ -70,9 +73,8 @@ class Record(NamedTuple):
         )
 
 
-def records(lines: Lines, delimiter: str) -> Iterator[Record | None]:
+def records(lines: Lines, delimiter: str, max_field: int = MAX_FIELD) -> Iterator[Record | None]:
     """The records of a csv; a blank line has no values."""
-    csv.field_size_limit(_MAX_FIELD)
     for line in lines:
         if line is None:
             yield None
@@ -80,18 +82,23 @@ def records(lines: Lines, delimiter: str) -> Iterator[Record | None]:
         taken: list[bytes] = []
         found = csv.reader(_taking(line, lines, taken), delimiter=delimiter, strict=True)
         values: list[str] | FormatError
+        csv.field_size_limit(max_field)
         try:
             values = next(found)
         except csv.Error as error:
-            values = FormatError(f"no valid csv ({error})")
+            is_return = str(error).startswith("new-line character")
+            reason = r"a \r neither in quotes nor at the end of a line" if is_return else error
+            values = FormatError(f"no valid csv ({reason})")
         yield Record(values, b"".join(taken))
 
 
 def _taking(line: bytes, lines: Lines, taken: list[bytes]) -> Iterator[str]:
     """The lines of one record, as far as they are asked for, also added to `taken`."""
-    taken.append(line)
-    yield line.decode("utf-8-sig", "surrogateescape")
-    for more in lines:
-        if more is not None:
-            taken.append(more)
-            yield more.decode("utf-8", "surrogateescape")
+    for more in chain([line], lines):
+        if more is None:
+            continue
+        text = more.decode("utf-8" if taken else "utf-8-sig", "surrogateescape")
+        taken.append(more)
+        if isinstance(more, Giant):
+            raise csv.Error(str(more))
+        yield text

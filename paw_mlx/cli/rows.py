@@ -1,6 +1,7 @@
 r"""Rows of text files, read and written one at a time.
 
-    lines   a line is an input, an empty one too; a break inside an output becomes \n
+    lines   a line is an input, an empty one too; a break inside an output becomes \n, and is
+            then like a \n that the output spells: where that matters, write jsonl
     jsonl   an object with the input in one field, or a string; blank lines are skipped
     csv     a header, then records; delimiter, quoting and line ends stay the file's own
 
@@ -13,19 +14,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
 from ..errors import FormatError, OptionError, PawError, listed
-from .lines import Input, decoded, unmarked
-from .records import Dialect, Record, records
+from .common import counted
+from .lines import Input, decoded
+from .records import UNLIMITED, Dialect, Record, records
 
 SUFFIXES = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "lines",
 }  # fmt: skip
+_OTHERS = {
+    ".json", ".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sqlite",
+    ".gz", ".bz2", ".xz", ".zst", ".zip",
+}  # fmt: skip
+_AHEAD = 64  # rows that are searched for one that is sound
 _INPUT = "input"  # the name of an input that has none
 
 
@@ -42,15 +49,13 @@ class Row:
     fields: Mapping[str, Any]
     raw: str
 
-    @property
-    def input(self) -> str | PawError:
-        return self.error or self.text
-
 
 class Reader(Protocol):
-    """Iterate to get rows. `columns` are the fields of all rows, or of the first."""
+    """Iterate to get rows. `columns` are the fields of all rows, or of the first that is sound;
+    `num_rows` counts what was read."""
 
     columns: list[str]
+    num_rows: int
 
     def __iter__(self) -> Iterator[Row | None]: ...
 
@@ -68,22 +73,18 @@ class Added:
         """`error` is called so unless a column is."""
         return cls(output, _free("error", columns, output), "row" if numbered else None)
 
-    def check(self, columns: Iterable[str], where: str) -> None:
-        """OptionError if the output's name, or the number's, is taken."""
+    def clash(self, columns: Iterable[str], where: str) -> OptionError | None:
+        """What is wrong if the output's name, or the number's, is taken."""
         if self.output in columns:
-            raise OptionError(
-                f"{where} has a field {self.output!r} already",
-                hint="Name another with --output-field.",
-            )
+            return _taken(where, self.output, "Name another with --output-field.")
         if self.row and self.row in columns:
-            raise OptionError(
-                f"{where} has a field {self.row!r} already", hint="Leave out --unordered."
-            )
+            return _taken(where, self.row, "Leave out --unordered.")
+        return None
 
 
 class Writer(Protocol):
     """Rows as bytes. `whole` finds, in what was written, each row's bytes and number (0: the
-    head), up to one that was cut."""
+    head), up to a last one that was cut; ValueError or LookupError if it is damaged."""
 
     head: bytes
 
@@ -93,8 +94,14 @@ class Writer(Protocol):
 
 
 def format_of(path: Path | None) -> str | None:
-    """The format that a file's suffix names."""
-    return SUFFIXES.get(path.suffix.lower()) if path else None
+    """The format that a file's suffix names; OptionError if it is one that is not known here."""
+    suffix = path.suffix.lower() if path else ""
+    if suffix in _OTHERS:
+        raise OptionError(
+            f"{path} is neither text nor JSON lines nor csv, by its suffix",
+            hint="Make it .jsonl, .csv or .txt. An input may say what it is with --format.",
+        )
+    return SUFFIXES.get(suffix)
 
 
 def reader(format_: str, source: Input, name: str | None) -> Reader:
@@ -108,75 +115,66 @@ def reader(format_: str, source: Input, name: str | None) -> Reader:
 
 def writer(format_: str, source: Reader, output: Path | None, added: Added) -> Writer:
     """Write what was read, and what it gained."""
-    if format_ != "csv" and len({*source.columns}) < len(source.columns):
-        raise OptionError("the header has one name twice, so its rows are no JSON objects")
+    dialect = own = source.dialect if isinstance(source, CsvReader) else Dialect()
+    suffix = output.suffix.lower() if output else ""
+    if suffix == ".tsv" or (suffix == ".csv" and dialect.delimiter == "\t"):
+        dialect = replace(dialect, delimiter="\t" if suffix == ".tsv" else ",")
+    if (format_ != "csv" or dialect != own) and len({*source.columns}) < len(source.columns):
+        raise OptionError("the header has one name twice, so rows can only stay as they are")
     if format_ == "csv":
-        dialect = source.dialect if isinstance(source, CsvReader) else Dialect()
-        if format_of(output) == "csv" and output and output.suffix.lower() == ".tsv":
-            dialect = replace(dialect, delimiter="\t")
         return CsvWriter(dialect, source, added)
     if format_ == "jsonl":
         return JsonlWriter(isinstance(source, JsonlReader), added)
     return LinesWriter()
 
 
-def count_rows(format_: str, path: Path, source: Reader) -> int:
-    """How many rows a file has: quick, and off where rows are malformed."""
-    with path.open("rb") as file:
-        if isinstance(source, CsvReader):
-            found = records(file, source.dialect.delimiter)
-            return sum(1 for record in found if record and record.values) - 1
-        return sum(1 for line in file if format_ == "lines" or line.strip())
-
-
 class LinesReader:
     """Every line is an input."""
 
     def __init__(self, source: Input) -> None:
-        self.columns, self._source = [_INPUT], source
+        self.columns, self.num_rows, self._lines = [_INPUT], 0, source.lines
 
     def __iter__(self) -> Iterator[Row | None]:
-        number = 0
-        for line in self._source.lines:
+        for line in self._lines:
             if line is None:
                 yield None
                 continue
-            number += 1
-            text, error = decoded(unmarked(line, self._source.name) if number == 1 else line)
-            yield Row(number, text, error, {_INPUT: text}, text)
+            self.num_rows += 1
+            text, error = decoded(line)
+            yield Row(self.num_rows, text, error, {_INPUT: text}, text)
 
 
 class JsonlReader:
     """An object a line, or a string, which stands for {"input": string}."""
 
     def __init__(self, source: Input, name: str | None) -> None:
-        self._name, self._lines = name, source.lines
+        self._name, self.num_rows = name, 0
         self.columns: list[str] = []
-        first = next((line for line in source.lines if line and line.strip()), None)
-        if first is not None:
-            first = unmarked(first, source.name)
-            self._lines = chain([first], source.lines)
-            text = decoded(first)[0].strip()
-            fields, fault = _object(text)
+        ahead: list[bytes] = []
+        found = (line for line in source.lines if line and line.strip())
+        for line in islice(found, _AHEAD):
+            ahead.append(line)
+            text, fields, fault = _object(line)
             self.columns = list(fields)
-            if text.startswith("{") and not fault:
+            if fault:
+                continue
+            if text.startswith("{"):
                 self._name = _chosen(name, self.columns)
                 if self._name is None:
                     raise _no_field(name, self.columns)
+            break
+        self._lines = chain(ahead, source.lines)
 
     def __iter__(self) -> Iterator[Row | None]:
-        number = 0
         for line in self._lines:
             if line is None:
                 yield None
             elif line.strip():
-                number += 1
-                yield self._row(number, line)
+                self.num_rows += 1
+                yield self._row(self.num_rows, line)
 
     def _row(self, number: int, line: bytes) -> Row:
-        text, error = decoded(line)
-        text = text.strip()
-        fields, fault = ({_INPUT: text}, error) if error else _object(text)
+        text, fields, fault = _object(line)
         if fault or not text.startswith("{"):
             return Row(number, fields[_INPUT], fault, fields, dumps(fields))
         name = _chosen(self._name, [*fields])
@@ -196,14 +194,13 @@ class CsvReader:
     def __init__(self, source: Input, name: str | None) -> None:
         suffix = source.path.suffix.lower() if source.path else ""
         self.columns: list[str] = []
-        self.dialect, self.head, self._index = Dialect(), "", 0
+        self.dialect, self.head, self._index, self.num_rows = Dialect(), "", 0, 0
         self._records: Iterator[Record | None] = iter(())
         first = next((line for line in source.lines if line and line.strip()), None)
         if first is None:
             return
-        self.dialect = Dialect.of(first, suffix)
-        lines = chain([unmarked(first, source.name)], source.lines)
-        self._records = records(lines, self.dialect.delimiter)
+        self.dialect = Dialect.of(first, suffix, source.marked)
+        self._records = records(chain([first], source.lines), self.dialect.delimiter)
         head = next(record for record in self._records if record)
         self.head = head.text
         if head.error or isinstance(head.values, FormatError):
@@ -215,24 +212,24 @@ class CsvReader:
         self._index = self.columns.index(chosen)
 
     def __iter__(self) -> Iterator[Row | None]:
-        number = 0
         for record in self._records:
             if record is None:
                 yield None
             elif record.values:
-                number += 1
-                yield self._row(number, record)
+                self.num_rows += 1
+                yield self._row(self.num_rows, record)
 
     def _row(self, number: int, record: Record) -> Row:
         text, values, error = record.text, record.values, record.error
         width = len(self.columns)
         if isinstance(values, list) and len(values) > width:
-            error = FormatError(f"{len(values)} fields, and the header has {width}")
+            error = FormatError(f"{counted(len(values), 'field')}, and the header has {width}")
         if error or isinstance(values, FormatError):
             full = self.dialect.joined([text, *[""] * (width - 1)])
             return Row(number, text, error, {self.columns[0]: text}, full)
         if len(values) <= self._index:
-            error = FormatError(f"{len(values)} fields, and the input is field {self._index + 1}")
+            have = counted(len(values), "field")
+            error = FormatError(f"{have}, and the input is field {self._index + 1}")
         missing = width - len(values)
         values = values + [""] * missing
         fields = dict(zip(self.columns, values, strict=True))
@@ -301,16 +298,21 @@ class CsvWriter:
         if self._added.row:
             added.append(str(row.number))
         own = [_cell(row.fields.get(name)) for name in self._columns]
-        if row.fields.keys().isdisjoint(self._columns):
-            own[0] = row.text
+        if row.fields.keys() - set(self._columns):  # a row that failed stays whole
+            text = row.text if row.fields == {_INPUT: row.text} else row.raw
+            own = [text, *[""] * (len(own) - 1)]
         return self._record(row.raw if self._same else None, own, added)
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
-        found = (record for record in records(lines, self._dialect.delimiter) if record)
+        cut: FormatError | None = None
+        found = filter(None, records(lines, self._dialect.delimiter, UNLIMITED))
         for number, (values, raw) in enumerate(found):
+            if cut:
+                raise cut
             if isinstance(values, FormatError) or not raw.endswith(b"\n"):
-                return
-            yield len(raw), int(values[-1]) if number and self._added.row else number
+                cut = FormatError(f"record {number} is no valid csv")
+            else:
+                yield len(raw), int(values[-1]) if number and self._added.row else number
 
     def _record(self, raw: str | None, own: Iterable[str], added: list[str]) -> bytes:
         dialect = self._dialect
@@ -328,17 +330,19 @@ def dumps(value: Mapping[str, Any]) -> str:
     return text
 
 
-def _object(text: str) -> tuple[dict[str, Any], FormatError | None]:
-    """A line of jsonl; if it is none, what is wrong with it, and its text as a field."""
+def _object(line: bytes) -> tuple[str, dict[str, Any], FormatError | None]:
+    """A line of jsonl: its text and its fields; if it is no row, what is wrong with it."""
+    text, fault = decoded(line)
+    text = text.strip()
     try:
-        value = json.loads(text)
+        value = {_INPUT: text} if fault else json.loads(text)
     except (ValueError, RecursionError) as error:
-        return {_INPUT: text}, FormatError(f"no valid JSON ({error})")
-    if isinstance(value, str):
-        return {_INPUT: value}, None
+        return text, {_INPUT: text}, FormatError(f"no valid JSON ({error})")
     if isinstance(value, dict):
-        return value, None
-    return {_INPUT: text}, FormatError("neither an object nor a string")
+        return text, value, fault
+    if isinstance(value, str):
+        return text, {_INPUT: value}, None
+    return text, {_INPUT: text}, FormatError("neither an object nor a string")
 
 
 def _chosen(name: str | None, columns: Sequence[str]) -> str | None:
@@ -354,6 +358,10 @@ def _no_field(name: str | None, columns: Sequence[str]) -> click.UsageError:
     if name is not None:
         return click.UsageError(f"there is no field {name!r}: {have}")
     return click.UsageError(f"name the field that holds the input with --field: {have}")
+
+
+def _taken(where: str, name: str, hint: str) -> OptionError:
+    return OptionError(f"{where} has a field {name!r} already", hint=hint)
 
 
 def _free(name: str, columns: Iterable[str], output: str) -> str:

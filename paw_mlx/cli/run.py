@@ -43,18 +43,24 @@ def command(
     text = read_input(input, file)
     from .. import Options, function
 
-    options = asdict(Options(max_tokens, temperature, seed, overflow=overflow))
+    chosen = Options(max_tokens, temperature, seed, overflow=overflow)
+    options = asdict(chosen)
     fn = function(program, **chosen_base(**base))
     if stream:
+        _say_cut(fn.interpreter.cut_tokens(fn.program, text, chosen))
         for piece in fn.stream(text, **options):
             click.echo(piece, nl=False)
         click.echo()
         return
     result = fn.run(text, **options)
-    if result.cut_tokens:
-        say(f"{result.cut_tokens} tokens of the input were cut")
+    _say_cut(result.cut_tokens)
     if as_json:
         record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}
         click.echo(json.dumps(record | {"program_id": fn.program.id}, ensure_ascii=False))
     else:
         click.echo(result.text)
+
+
+def _say_cut(num_tokens: int) -> None:
+    if num_tokens:
+        say(f"{num_tokens} tokens of the input were cut")

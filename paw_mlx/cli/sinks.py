@@ -8,16 +8,19 @@ leaves whole rows and perhaps a cut one, after which the same job can go on.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
+import click
+
 from ..errors import FormatError, HubError, OptionError, listed
+from .common import counted, hush
 from .rows import Writer
 
 
@@ -41,65 +44,97 @@ class Done:
         return self.through + len(self._beyond)
 
 
-class Stdout:
-    """Rows to standard output, each at once; `num_failed` of them are errors."""
+class Sink:
+    """Where rows go. `done` are those of an earlier run; `num_failed` counts errors, its, too."""
+
+    def __init__(self) -> None:
+        self.done, self.num_failed = Done(), 0
+
+    def first(self, text: str) -> None:
+        """Hear what the input begins with, before anything is written."""
+
+    def write(self, number: int, data: bytes, failed: bool) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All rows are written."""
+
+    def close(self) -> None:
+        """Leave nothing open, whether or not all are."""
+
+
+class Stdout(Sink):
+    """Rows to standard output, each at once. When nobody reads it any more, click's Exit ends
+    the command; HubError if it takes no more."""
 
     def __init__(self, head: bytes = b"") -> None:
-        self.done, self.num_failed = Done(), 0
+        super().__init__()
         self._head = head
 
     def write(self, number: int, data: bytes, failed: bool) -> None:
         self.num_failed += failed
-        sys.stdout.buffer.write(self._head + data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(self._head + data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            hush(sys.stdout)
+            if isinstance(error, BrokenPipeError):
+                raise click.exceptions.Exit(0) from None
+            raise HubError(f"cannot write standard output: {error.strerror}") from error
         self._head = b""
 
     def finish(self) -> None:
         if self._head:
             self.write(0, b"", False)
 
-    def __enter__(self) -> Stdout:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-
-def hush() -> None:
-    """Let what is still to be printed go nowhere: nobody reads standard output any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
 
 def part_of(output: Path) -> Path:
-    return output.with_name(f"{output.name}.part")
+    """OUT.part: where OUT is a link, beside the file it leads to."""
+    real = _real(output)
+    return real.with_name(f"{real.name}.part")
 
 
-class Part:
+def side_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+class Part(Sink):
     """OUT.part, locked: no other process writes it at the same time.
 
-    `done` are the rows of an earlier run; `num_failed` counts its errors, too.
     OptionError if it is there and not to be resumed, is another job's, or is in use;
     HubError if the disk refuses.
     """
 
     def __init__(self, output: Path, job: dict[str, Any], writer: Writer, resume: bool) -> None:
-        self.output, self.path = output, part_of(output)
-        self._side = output.with_name(f"{output.name}.part.json")
-        self.done, self.num_failed, self._job = Done(), 0, job
-        self._num_written = 0
+        super().__init__()
+        self.output, self.path = _real(output), part_of(output)
+        self._side = side_of(self.path)
+        self._job, self._num_written = job, 0
+        self._first: str | None = None
         with _disk(self.path):
-            output.parent.mkdir(parents=True, exist_ok=True)
+            self.output.parent.mkdir(parents=True, exist_ok=True)
             self._file = _locked(self.path)
             try:
                 self._begin(writer, resume)
             except BaseException:
+                if not os.fstat(self._file.fileno()).st_size:
+                    self._remove()
                 self._file.close()
                 raise
+
+    def first(self, text: str) -> None:
+        """OptionError if an earlier run's input began otherwise."""
+        data = text.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if self._first is None:
+            self._first = digest
+            with _disk(self.path):
+                self._note(None)
+        elif digest != self._first:
+            raise OptionError(
+                f"{self.path} is of another job: its input began with another row",
+                hint="Feed that input again, or remove it to begin anew.",
+            )
 
     def write(self, number: int, data: bytes, failed: bool) -> None:
         with _disk(self.path):
@@ -114,25 +149,21 @@ class Part:
         with _disk(self.output):
             os.fsync(self._file.fileno())
             self.path.replace(self.output)
-            self._side.unlink()
+            self._side.unlink(missing_ok=True)
+            self._file.close()
+
+    def close(self) -> None:
+        with _disk(self.path):
+            if not self._file.closed and not len(self):  # nothing is lost
+                self._remove()
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self.done) + self._num_written
 
-    def __enter__(self) -> Part:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with _disk(self.path):
-            if error and not len(self):  # nothing is lost
-                self._side.unlink(missing_ok=True)
-                self.path.unlink(missing_ok=True)
-            self._file.close()
+    def _remove(self) -> None:
+        self._side.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def _begin(self, writer: Writer, resume: bool) -> None:
         end = 0
@@ -144,6 +175,7 @@ class Part:
                 )
             before = self._before()
             end = self._scan(writer)
+            self._first = before.get("first") if self.done else None
             last = before["last_failed"]
             # Its number was noted before the row was written: it may have got no further.
             self.num_failed = before["num_failed"] - (last is not None and last not in self.done)
@@ -165,9 +197,7 @@ class Part:
                 f"{self._side} does not say which job {self.path} is of",
                 hint=f"Remove {self.path} to begin anew.",
             ) from error
-        names = [name for name in {**old, **self._job} if old.get(name) != self._job.get(name)]
-        if names:
-            changes = [f"{n} was {old.get(n)!r}, now {self._job.get(n)!r}" for n in names]
+        if changes := _changes(old, self._job):
             raise OptionError(
                 f"{self.path} is of another job: {listed(changes)}",
                 hint="Resume with that job's input and options, or remove it to begin anew.",
@@ -182,18 +212,34 @@ class Part:
                 end += num_bytes
                 if number:
                     self.done.add(number)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise FormatError(
-                f"{self.path} is damaged after {len(self.done)} rows",
+                f"{self.path} is damaged after {counted(len(self.done), 'row')}",
                 hint="Remove it to begin anew.",
             ) from error
         return end
 
     def _note(self, last_failed: int | None) -> None:
-        record = {"job": self._job, "num_failed": self.num_failed, "last_failed": last_failed}
+        # A rename survives a kill; `files.replacing` syncs, too, which is slow for every error.
+        record = {"job": self._job, "first": self._first, "num_failed": self.num_failed}
+        record["last_failed"] = last_failed
         new = self._side.with_name(f"{self._side.name}.new")
-        new.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.write_text(json.dumps(record) + "\n", encoding="utf-8")
         new.replace(self._side)
+
+
+def _real(output: Path) -> Path:
+    return output.resolve() if output.is_symlink() else output
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two jobs; of an input only that, in words."""
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if {"input_bytes", "input_head"} & {*names} and "input" not in names:
+        then, now = (f"{job['input_bytes']:,}" for job in (old, new))
+        sizes = f": {then} bytes then, {now} now" if then != now else ""
+        return [f"{new['input']} has changed since{sizes}"]
+    return [f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if "input_" not in n]
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ..errors import PawError
+from . import error_record
 from .common import say
 
 if TYPE_CHECKING:
@@ -18,10 +20,15 @@ _EVERY_S = 0.2
 
 
 class Tally:
-    """Counts of rows; a line that is drawn anew, if `live`."""
+    """Counts of rows, or what they are called; a line that is drawn anew, if `live`.
 
-    def __init__(self, total: int | None = None, live: bool = False) -> None:
-        self._total, self._live = total, live and sys.stderr.isatty()
+    `total` says how many there will be, as far as is known.
+    """
+
+    def __init__(
+        self, noun: str, live: bool, total: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._noun, self._total, self._live = noun, total, live and sys.stderr.isatty()
         self._start = self._drawn = time.perf_counter()
         self._width = 0
         self.num_rows = self.num_failed = self.num_repeated = 0
@@ -55,24 +62,38 @@ class Tally:
         ]
         return [text for number, text in notes if number]
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The summary as JSON has it."""
+        names = ("num_rows", "num_failed", "num_repeated", "num_cut", "cut_tokens")
+        return {name: getattr(self, name) for name in names} | {"seconds": self.seconds}
+
     def say(self, message: str) -> None:
         """A line of its own, above the one that is drawn anew."""
         self.clear()
         say(message)
 
+    def say_error(self, number: int, error: PawError, as_json: bool) -> None:
+        """A row's error, where the output has no place for it."""
+        record = {"row": number} | error_record(error)
+        as_text = f"{self._noun} {number}: {error}"
+        self.say(json.dumps(record, ensure_ascii=False) if as_json else as_text)
+
     def clear(self) -> None:
         if self._width:
-            click.echo(f"\r{' ' * self._width}\r", nl=False, err=True)
+            say(f"\r{' ' * self._width}\r", nl=False)
             self._width = 0
 
     def _draw(self) -> None:
         self._drawn = time.perf_counter()
-        of = "" if self._total is None else f"/{self._total:,}"
-        parts = [f"{self.num_rows:,}{of} rows", f"{self.rows_s:.1f} rows/s"]
-        if self._total is not None:
-            left = round((self._total - self.num_rows) / self.rows_s)
-            parts.append(f"{max(0, left) // 60}:{max(0, left) % 60:02} left")
+        total = self._total()
+        of = "" if total is None else f"/{total:,}"
+        parts = [f"{self.num_rows:,}{of} {self._noun}s", f"{self.rows_s:.1f} {self._noun}s/s"]
+        if total is not None:
+            minutes, seconds = divmod(max(0, round((total - self.num_rows) / self.rows_s)), 60)
+            parts.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
         failed = [f"{self.num_failed:,} failed"] if self.num_failed else []
-        line = "  ".join([*parts, *self.notes, *failed])
-        click.echo(f"\r{line.ljust(self._width)}", nl=False, err=True)
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        line = "  ".join([*parts, *self.notes, *failed])[: columns - 1]
+        say(f"\r{line.ljust(self._width)}", nl=False)
         self._width = len(line)

@@ -45,7 +45,7 @@ class Bank:
         always_hot: bool = False,
     ) -> None:
         self._groups, self._max_bytes = groups, max_bytes
-        self._is_packed, self._always_hot = packed, always_hot
+        self._is_packed, self.always_hot = packed, always_hot
         self._kinds = {
             "packed": _Kind(groups, Packed(dtype)),
             "dense": _Kind(groups, Dense(dtype)),
@@ -84,15 +84,13 @@ class Bank:
 
     def kind(self, program: Program) -> Hashable:
         """Rows of different kinds cannot share a forward pass; None goes with any."""
-        if self._always_hot:
-            return program if program.adapter else "bare"
         return self._layout(program) if program.adapter else None
 
     def fits(self, programs: Collection[Program]) -> bool:
         """Whether so many programs can be resident at once; one always can."""
         adapted = {program for program in programs if program.adapter}
-        if len(adapted) <= 1 or self._always_hot:
-            return len(adapted) <= 1
+        if len(adapted) <= 1:
+            return True
         needed = 0
         for layout, kind in self._kinds.items():
             if members := [p for p in adapted if self._layout(p) == layout]:
@@ -131,7 +129,7 @@ class Bank:
         So programs that take turns stay rows, and one that stays alone becomes hot.
         """
         hot = self._hot and self._hot.program()
-        if hot is program or self._always_hot or self._passes > _PATIENCE:
+        if hot is program or self.always_hot or self._passes > _PATIENCE:
             return True
         return hot is None and all(program not in kind.places for kind in self._kinds.values())
 

@@ -9,12 +9,15 @@ room and leave when they are done; the others do not notice. One thread at a tim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import mlx.core as mx
 import numpy as np
 
+from ..errors import AdapterMismatch
 from ..program import Program
 from .bank import Bank
 from .call import Call, Row
@@ -27,7 +30,29 @@ from .weights import Base
 _STEP_TOKENS = 32  # beyond this a draft makes a forward pass dearer
 _PREFILL_BATCH = 2048  # prompt tokens of several rows evaluated at once
 _TIDY_STEPS = 256  # after which buffers of shapes that have passed go back to the system
-_ROOM_TOKENS = 64  # reserved for an output; longer ones make the slots grow
+_ROOM_TOKENS = 64  # reserved for an output at least; where they were longer lately, so much
+_RETRY_STEPS = 8  # after which rows without drafts are asked for one again
+
+
+class Chosen(NamedTuple):
+    """The next tokens (B,) of rows, on their way, and a logit of each: finite, or none is."""
+
+    tokens: mx.array
+    logit: mx.array
+
+    def read(self) -> list[list[int]]:
+        """Each row's new token, or nothing where its numbers overflowed; waits for them."""
+        mx.eval(self)
+        logits = cast("list[float]", self.logit.tolist())
+        pairs = zip(np.array(self.tokens).tolist(), logits, strict=True)
+        return [[token] if math.isfinite(logit) else [] for token, logit in pairs]
+
+    def ordered(self, order: list[int]) -> Chosen | None:
+        """Those of some rows."""
+        if not order:
+            return None
+        rows = mx.array(order)
+        return Chosen(self.tokens[rows], self.logit[rows])
 
 
 class Batch:
@@ -47,10 +72,10 @@ class Batch:
         self.base, self.bank, self.prefixes = base, bank, prefixes
         self._max_rows, self._kv_bytes, self._ahead = max_rows, kv_bytes, ahead
         self._slots = Slots(base.model.num_layers)
-        self._num_steps = 0
+        self._num_steps, self._room = 0, _ROOM_TOKENS
         self._token_bytes = base.profile.num_kv_elements * base.dtype.size
         self._habits: WeakKeyDictionary[Program, Habit] = WeakKeyDictionary()
-        self._next: mx.array | None = None  # (B,) the tokens after `last`, on their way
+        self._next: Chosen | None = None  # the tokens after `last`
 
     def choose(self, waiting: Sequence[Call]) -> list[Call]:
         """Those calls that may join now: the oldest, and others like it.
@@ -77,7 +102,8 @@ class Batch:
         for call in calls:
             try:
                 prefix = self.prefixes.get(call.program)
-                rows.append(Row(call, prefix, self.base.tokenizer, self._habit(call.program)))
+                habit = self._habit(call.program) if call.options.drafts else None
+                rows.append(Row(call, prefix, self.base.tokenizer, habit))
             except Exception as error:
                 call.fail(error)
         for group in self._groups(rows):
@@ -88,9 +114,6 @@ class Batch:
         self._leave([i for i, row in enumerate(self.rows) if row.call.expired()])
         if not self.rows:
             return
-        self._num_steps += 1
-        if self._num_steps % _TIDY_STEPS == 0:
-            mx.clear_cache()
         drafts = self._drafts() if self._next is None else []
         if any(drafts):
             self._verify(drafts)
@@ -105,7 +128,7 @@ class Batch:
 
     def rest(self) -> None:
         """Give back what only a batch needs, when there is nothing to do."""
-        self._slots.shrink()
+        self._slots.rest()
         self.prefixes.keep()
         mx.clear_cache()
 
@@ -137,9 +160,18 @@ class Batch:
         programs = {call.program for call in calls}
         if len({self.bank.kind(p) for p in programs} - {None}) > 1 or not self.bank.fits(programs):
             return False
-        longest = max(call.num_tokens + min(call.limit, _ROOM_TOKENS) for call in calls)
-        places = len(calls) * max(longest, self._slots.capacity)
-        return places * self._token_bytes <= self._kv_bytes
+        longest = self._longest([(call.num_prefix, len(call.tokens)) for call in joining])
+        spare = self._slots.capacity if self._slots.capacity <= 2 * longest else 0
+        return len(calls) * max(longest, spare) * self._token_bytes <= self._kv_bytes
+
+    def _longest(self, joining: Sequence[tuple[int, int]]) -> int:
+        """Tokens of a slot for the rows there are and those of these (prefix, input) tokens.
+
+        Inputs are padded to one width, whatever stands before them.
+        """
+        padded = max(prefix for prefix, _ in joining) + max(num for _, num in joining)
+        longest = max([padded, *(row.length for row in self.rows)])
+        return min(longest + self._room, self.base.window + 1)
 
     def _groups(self, rows: list[Row]) -> list[list[Row]]:
         """Rows whose prompts are evaluated together; a long one goes alone."""
@@ -158,7 +190,7 @@ class Batch:
     def _join(self, rows: list[Row]) -> None:
         """Let rows join; where that fails for several, one by one, so that only one is lost."""
         try:
-            chosen = _read(self._evaluate(rows))
+            chosen = self._evaluate(rows).read()
         except Exception as error:
             if len(rows) == 1:
                 rows[0].call.fail(error)
@@ -168,14 +200,19 @@ class Batch:
             return
         first = len(self.rows)
         self.rows += rows
+        for row in rows:
+            del row.prefix  # the slot has it
         self._take(first, chosen)
 
-    def _evaluate(self, rows: list[Row]) -> mx.array:
-        """Evaluate prompts in the slots after those in use: the first tokens (B,)."""
+    def _evaluate(self, rows: list[Row]) -> Chosen:
+        """Evaluate prompts in the slots after those in use: their first tokens."""
+        self._count_step()
         first, tokens = len(self.rows), [row.call.tokens for row in rows]
         width = max(map(len, tokens))
-        longest = max(row.prefix.offset + width for row in rows)
-        self._slots.reserve(first + len(rows), min(longest + _ROOM_TOKENS, self.base.window + 1))
+        longest = self._longest([(row.prefix.offset, len(row.call.tokens)) for row in rows])
+        if self._slots.capacity > 2 * longest:  # a long input has left
+            self._slots.trim(first, longest)
+        self._slots.reserve(first + len(rows), longest)
         for slot, row in enumerate(rows, first):
             self._slots.load(slot, row.prefix)
         kv = self._slots.view(first, [row.prefix.offset for row in rows])
@@ -189,6 +226,7 @@ class Batch:
             logits = self.base.model.logits(hidden)
         for row in rows:
             row.length = row.prefix.offset + len(row.call.tokens)
+            row.sampler = row.call.options.sampler()
         return self._chosen(rows, logits)
 
     def _advance(self) -> None:
@@ -198,12 +236,12 @@ class Batch:
             chosen = self._following(mx.array([row.last for row in self.rows]))
         self._next = None
         if self._ahead and not self._may_draft():
-            self._next = self._following(chosen)
+            self._next = self._following(chosen.tokens)
             mx.async_eval(self._next)
-        self._take(0, _read(chosen))
+        self._take(0, chosen.read())
 
-    def _following(self, tokens: mx.array) -> mx.array:
-        """The tokens (B,) after `tokens` (B,), which the slots take in."""
+    def _following(self, tokens: mx.array) -> Chosen:
+        """The tokens after `tokens` (B,), which the slots take in."""
         logits = self.base.model.logits(self._forward(tokens[:, None])[:, -1])
         for row in self.rows:
             row.length += 1
@@ -217,31 +255,32 @@ class Batch:
         logits = self.base.model.logits(self._forward(padded))
         best, first = mx.argmax(logits, axis=-1), self._chosen(self.rows, logits[:, 0])
         mx.eval(best, first)
-        taken = _read(first)
-        for row, draft, new, found in zip(self.rows, drafts, taken, np.array(best), strict=True):
+        taken, right = first.read(), np.array(best).tolist()
+        for row, draft, new, found in zip(self.rows, drafts, taken, right, strict=True):
             num = next((i for i, token in enumerate(draft) if token != found[i]), len(draft))
             row.length += num + 1
-            new[:] = found[: num + 1].tolist() if draft else new
+            if draft and new:
+                new[:] = found[: num + 1]
         self._take(0, taken)
 
     def _forward(self, tokens: mx.array) -> mx.array:
         """The states (B, T, H) of all rows' next tokens (B, T)."""
+        self._count_step()
         lengths = [row.length for row in self.rows]
         self._slots.reserve(len(lengths), max(lengths) + tokens.shape[1])
         self.bank.use([row.call.program for row in self.rows])
         return self.base.model.hidden(tokens, self._slots.view(0, lengths))
 
-    def _chosen(self, rows: Sequence[Row], logits: mx.array) -> mx.array:
-        """The rows' next tokens (B,), each by its own sampler."""
-        best = mx.argmax(logits, axis=-1)
-        if not any(row.sampler for row in rows):
-            return best
-        return mx.concatenate(
-            [
-                row.sampler(logits[i : i + 1]) if row.sampler else best[i : i + 1]
+    def _chosen(self, rows: Sequence[Row], logits: mx.array) -> Chosen:
+        """The rows' next tokens, each by its own sampler, of logits (B, V)."""
+        tokens = mx.argmax(logits, axis=-1)
+        if any(row.sampler for row in rows):
+            drawn = [
+                row.sampler(logits[i : i + 1]) if row.sampler else tokens[i : i + 1]
                 for i, row in enumerate(rows)
             ]
-        )
+            tokens = mx.concatenate(drawn)
+        return Chosen(tokens, logits[:, 0])
 
     def _drafts(self) -> list[list[int]]:
         """What each row's input suggests; nothing where a forward pass would be dearer."""
@@ -251,26 +290,45 @@ class Batch:
 
     def _may_draft(self) -> bool:
         """Whether the next step should wait for its tokens, since a draft may follow them."""
-        return 2 * len(self.rows) <= _STEP_TOKENS and any(row.drafting for row in self.rows)
+        if 2 * len(self.rows) > _STEP_TOKENS:
+            return False
+        again = self._num_steps % _RETRY_STEPS == 0
+        return any(row.drafted or (again and row.drafts) for row in self.rows)
+
+    def _count_step(self) -> None:
+        self._num_steps += 1
+        if self._num_steps % _TIDY_STEPS == 0:
+            mx.clear_cache()
 
     def _settle(self) -> None:
         """Read the step that was computed ahead."""
         if self._next is not None:
-            chosen, self._next = _read(self._next), None
-            self._take(0, chosen)
+            chosen, self._next = self._next, None
+            self._take(0, chosen.read())
 
     def _take(self, first: int, tokens: list[list[int]]) -> None:
         """Give rows from `first` on their tokens; those that end or fail leave."""
         done = []
         for i, (row, new) in enumerate(zip(self.rows[first:], tokens, strict=True), first):
             try:
+                if not new:
+                    self._slots.wipe(i)
+                    raise self._overflow()
                 ended = row.take(new, self.base.eos)
             except Exception as error:
                 row.call.fail(error)
                 ended = True
             if ended:
                 done.append(i)
+                self._room = max(row.num_tokens, _ROOM_TOKENS, self._room - 1)
         self._leave(done)
+
+    def _overflow(self) -> AdapterMismatch:
+        dtype = str(self.base.dtype).removeprefix("mlx.core.")
+        return AdapterMismatch(
+            f"the program's numbers leave the range of {dtype}, so it has no output",
+            hint="Compile or train it anew: its adapter does not fit this base.",
+        )
 
     def _leave(self, done: list[int]) -> None:
         """Take rows out; the last ones move into the gaps, so that slots stay consecutive."""
@@ -278,15 +336,11 @@ class Batch:
             return
         gone, left = set(done), len(self.rows) - len(done)
         movers = [i for i in range(left, len(self.rows)) if i not in gone]
+        gaps = [i for i in done if i < left]
         order = list(range(left))
-        for gap in (i for i in done if i < left):
-            order[gap] = movers.pop()
-            self._slots.move(order[gap], gap, self.rows[order[gap]].length)
+        for gap, mover in zip(gaps, movers, strict=True):
+            order[gap] = mover
+        if gaps:
+            self._slots.move(movers, gaps, max(self.rows[i].length for i in movers))
         self.rows = [self.rows[i] for i in order]
-        if self._next is not None:
-            self._next = self._next[mx.array(order)] if order else None
-
-
-def _read(tokens: mx.array) -> list[list[int]]:
-    """Tokens (B,) as each row's new ones; waits for them."""
-    return [[int(token)] for token in np.array(tokens)]
+        self._next = self._next and self._next.ordered(order)

@@ -10,12 +10,10 @@ from itertools import pairwise
 
 from ..errors import CallTimeout
 from ..program import Program
-from .decode import Options
+from .decode import Options, Sampler
 from .kv import KV
 from .lookup import Habit, Lookup
 from .tokenizer import Tokenizer
-
-_RETRY = 8  # tokens after which a row without drafts is asked for one again
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class Call:
     on_piece: Callable[[str], None] | None = None
     future: Future[Result] = field(default_factory=Future)
     started: float = field(default_factory=time.perf_counter)
+    keeps: object = None  # what must stay alive until the call has ended
+    _ended: bool = field(default=False, init=False)
 
     @property
     def num_tokens(self) -> int:
@@ -72,7 +72,7 @@ class Call:
     def expired(self) -> bool:
         """Whether nobody waits any more: cancelled, or beyond its time, which fails it."""
         if self.future.cancelled():
-            return True
+            return not self._claim()
         allowed = self.options.timeout_s
         if allowed is None or time.perf_counter() - self.started < allowed:
             return False
@@ -81,51 +81,64 @@ class Call:
 
     def fail(self, error: BaseException) -> None:
         """End with an error, unless it has ended."""
-        if not self.future.done() and self.future.set_running_or_notify_cancel():
+        if self._claim():
             self.future.set_exception(error)
+
+    def succeed(self, result: Result) -> None:
+        """End with a result, unless it has ended."""
+        if self._claim():
+            self.future.set_result(result)
+
+    def _claim(self) -> bool:
+        """Whether to set the future now. Who waits for a cancelled one hears of it here."""
+        ended, self._ended = self._ended, True
+        return not ended and self.future.set_running_or_notify_cancel()
 
 
 class Row:
-    """A call that decodes: its place in the slots, its last token, its text so far."""
+    """A call that decodes: its place in the slots, its last token, its text so far.
 
-    def __init__(self, call: Call, prefix: KV, tokenizer: Tokenizer, habit: Habit) -> None:
+    `habit` is what drafts are made of, None if there shall be none.
+    """
+
+    def __init__(self, call: Call, prefix: KV, tokenizer: Tokenizer, habit: Habit | None) -> None:
         self.call, self.prefix = call, prefix
         self.length = prefix.offset  # tokens in its slot
         self.last = -1  # the newest token, which no forward pass has read yet
-        self.sampler = call.options.sampler()
-        drafts = self.sampler is None and call.options.lookup is not False
-        self._lookup = Lookup(call.tokens, habit) if drafts else None
-        self._drafted = False
+        self.num_tokens = 0  # of the output
+        self.drafted = False  # when last asked for a draft
+        self.sampler: Sampler | None = None
+        self._lookup = Lookup(call.tokens, habit) if habit else None
         self._stream = tokenizer.stream()
         self._pieces: list[str] = []
-        self._num_tokens = self._num_steps = 0
+        self._num_steps = 0
         self._times = [time.perf_counter()]  # of the start, the first token and the end
 
     @property
-    def drafting(self) -> bool:
-        """Whether a draft may come next: the last one did, or it is time to try again."""
-        return self._lookup is not None and (self._drafted or self._num_tokens % _RETRY == 1)
+    def drafts(self) -> bool:
+        """Whether it makes drafts at all."""
+        return self._lookup is not None
 
     def draft(self, limit: int) -> list[int]:
         """What may come next, by the input's own tokens: at most `limit` tokens."""
-        left = self.call.limit - self._num_tokens - 1
+        left = self.call.limit - self.num_tokens - 1
         draft = self._lookup.propose(min(limit, left)) if self._lookup and left > 0 else []
-        self._drafted = bool(draft)
+        self.drafted = bool(draft)
         return draft
 
     def take(self, tokens: list[int], ends: frozenset[int]) -> bool:
         """Add what a forward pass gave; whether the output is complete."""
-        if not self._num_tokens:
+        if not self.num_tokens:
             self._times.append(time.perf_counter())
         self._num_steps += 1
         if self._lookup:
             self._lookup.push(tokens)
         for token in tokens:
-            self._num_tokens, self.last = self._num_tokens + 1, token
+            self.num_tokens, self.last = self.num_tokens + 1, token
             if token in ends:
                 return self._finish("", "stop")
             piece = self._stream.push(token)
-            if self._num_tokens == self.call.limit:
+            if self.num_tokens == self.call.limit:
                 return self._finish(piece, "length")
             self._give(piece)
         return False
@@ -144,12 +157,11 @@ class Row:
             finish_reason=reason,
             prefix_tokens=self.call.num_prefix,
             input_tokens=len(self.call.tokens),
-            output_tokens=self._num_tokens,
+            output_tokens=self.num_tokens,
             prefill_s=prefill_s,
             decode_s=decode_s,
             cut_tokens=self.call.cut_tokens,
             num_steps=self._num_steps,
         )
-        if not self.call.future.done() and self.call.future.set_running_or_notify_cancel():
-            self.call.future.set_result(result)
+        self.call.succeed(result)
         return True

@@ -36,8 +36,8 @@ class Options:
     left, whichever is less. `temperature` 0 is greedy; `seed` repeats a sampled output.
     `timeout_s`: CallTimeout if no result has come by then. `overflow`: what is kept of an
     input beyond the window (its head, its tail, or both without its middle), or error.
-    `lookup`: whether to draft from the input's own tokens, which changes no greedy output;
-    None does where it pays.
+    `lookup`: whether to draft from the input's own tokens where it pays, which changes no
+    greedy output.
     """
 
     max_tokens: int | None = None
@@ -45,7 +45,7 @@ class Options:
     seed: int | None = None
     timeout_s: float | None = None
     overflow: str = "error"
-    lookup: bool | None = None
+    lookup: bool = True
 
     DEFAULT_MAX_TOKENS = 512
 
@@ -66,6 +66,11 @@ class Options:
         """Whether the same input gives the same output again."""
         return self.temperature == 0 or self.seed is not None
 
+    @property
+    def drafts(self) -> bool:
+        """Whether drafts can be made: a drawn output cannot be foreseen."""
+        return self.lookup and self.temperature == 0
+
     def sampler(self) -> Sampler | None:
         """Draw a token from logits (1, V) with the seed's own key; None is greedy."""
         if self.temperature == 0:
@@ -82,7 +87,8 @@ class Options:
 
 def prefill(model: Decoder, tokens: list[int], kv: Cache) -> mx.array:
     """Continue one row of `kv` by a prompt; return the logits (1, V) after its last token."""
-    for start in range(0, len(tokens), PREFILL_TOKENS):
-        hidden = model.hidden(mx.array([tokens[start : start + PREFILL_TOKENS]]), kv)
-        mx.eval(hidden)
-    return model.logits(hidden[:, -1])
+    starts = range(0, len(tokens), PREFILL_TOKENS)
+    *chunks, last = (tokens[start : start + PREFILL_TOKENS] for start in starts)
+    for chunk in chunks:
+        mx.eval(model.hidden(mx.array([chunk]), kv))
+    return model.logits(model.hidden(mx.array([last]), kv)[:, -1])

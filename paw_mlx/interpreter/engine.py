@@ -143,6 +143,7 @@ class Interpreter:
 
     def run(self, program: Program, text: str, options: Options | None = None) -> Result:
         """The output of a program for one input, stripped, with counts and seconds."""
+        self._owner.check_caller()
         future = self.submit(program, text, options)
         try:
             return future.result()
@@ -150,15 +151,31 @@ class Interpreter:
             future.cancel()  # of use when the wait was interrupted
 
     def stream(self, program: Program, text: str, options: Options | None = None) -> Iterator[str]:
-        """The output of a program for one input, in pieces; they join to `run`'s text."""
+        """The output of a program for one input, in pieces; they join to `run`'s text.
+
+        Whoever stops asking cancels the call.
+        """
+        self._owner.check_caller()
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         call = self._call(program, text, options or Options(), pieces.put)
         call.future.add_done_callback(lambda _: pieces.put(None))
         self._owner.submit(call)
-        return _streamed(call.future, pieces)
+        return _Stream(call.future, pieces)
+
+    def cut_tokens(self, program: Program, text: str, options: Options) -> int:
+        """How many tokens of an input `overflow` leaves out; nothing is run.
+
+        InputTooLong if it does not fit: with the shortest text, if no input ever does.
+        """
+        return self._call(program, text, options).cut_tokens
 
     def score(self, program: Program, cases: Sequence[Case]) -> Score:
-        """Loss and exact-match accuracy of a program on cases, in batches, without decoding."""
+        """Loss and exact-match accuracy of a program on cases, in batches, without decoding.
+
+        Other calls wait meanwhile.
+        """
+        if not cases:
+            raise OptionError("there are no cases to score")
         self._prefix_length(program)  # checks the program
 
         def work(batch: Batch) -> Score:
@@ -192,13 +209,15 @@ class Interpreter:
     ) -> Call:
         """A call, tokenized. InputTooLong if it does not fit the window as it should."""
         base, num_prefix = self.base, self._prefix_length(program)
-        reserve = options.max_tokens or (1 if options.overflow == "error" else _CUT_RESERVE)
+        reserve = options.max_tokens or 1
+        room = base.window - num_prefix - reserve
         tokens, cut = fit(
             base.tokenizer,
             text,
             program.template.suffix,
-            base.window - num_prefix - reserve,
+            room,
             options.overflow,
+            cut_to=room if options.max_tokens else room - min(_CUT_RESERVE, room // 2),
             prefix_tokens=num_prefix,
             reserve=reserve,
         )
@@ -208,7 +227,7 @@ class Interpreter:
         limit = min(options.max_tokens or options.DEFAULT_MAX_TOKENS, left)
         if self.invariant:
             options = replace(options, lookup=False)
-        return Call(program, tokens, num_prefix, limit, options, cut, on_piece)
+        return Call(program, tokens, num_prefix, limit, options, cut, on_piece, keeps=self)
 
     def _prefix_length(self, program: Program) -> int:
         """Tokens of a program's prefix; checked on first use."""
@@ -234,11 +253,27 @@ def _batch(base: Base, max_rows: int, invariant: bool) -> Batch:
     return Batch(base, bank, prefixes, max_rows=max_rows, kv_bytes=share, ahead=gpu)
 
 
-def _streamed(future: Future[Result], pieces: queue.SimpleQueue[str | None]) -> Iterator[str]:
-    """Pieces as they come; whoever stops asking cancels the call."""
-    try:
-        while (piece := pieces.get()) is not None:
-            yield piece
-        future.result()
-    finally:
-        future.cancel()
+class _Stream:
+    """Pieces as they come. Closed, or dropped, it cancels its call, even if never asked."""
+
+    def __init__(self, future: Future[Result], pieces: queue.SimpleQueue[str | None]) -> None:
+        self._future, self._pieces = future, pieces
+
+    def __iter__(self) -> _Stream:
+        return self
+
+    def __next__(self) -> str:
+        if self._future.cancelled():
+            raise StopIteration
+        piece = self._pieces.get()
+        if piece is None:
+            self._pieces.put(None)  # for whoever asks again
+            if not self._future.cancelled():
+                self._future.result()
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        self._future.cancel()
+
+    __del__ = close

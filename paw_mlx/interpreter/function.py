@@ -74,10 +74,12 @@ class Function:
     ) -> Iterator[Any]:
         """The outputs for many inputs, in order, each as soon as it and those before it are done.
 
-        `texts` is read as it is needed and may be endless. `batch_size` calls are in flight at
-        once (None: what keeps the engine busy); equal inputs are computed once unless the
-        outputs are drawn at random. An input's own error is raised in its place, or given
-        there if `on_error` is `return`. Closing the iterator cancels what is in flight.
+        `texts` is read as it is needed and may be endless; while it waits for its next text,
+        outputs wait, too (for such sources there are `submit` and `arun`). `batch_size` calls
+        are in flight at once (None: what keeps the engine busy). An input that equals one of
+        the last 8,192 different ones is not computed again, unless outputs are drawn at random.
+        An input's own error is raised in its place, or given there if `on_error` is `return`;
+        one of `texts` after the outputs before it. Closing the iterator cancels what is in flight.
         """
         if on_error not in ("raise", "return"):
             raise OptionError(f"on_error is raise or return, not {on_error!r}")

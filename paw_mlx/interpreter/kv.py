@@ -2,7 +2,7 @@
 
 `KV` holds sequences of equal length and grows by concatenation: prefixes, training, scoring.
 `Slots` holds rows at different lengths in buffers that are written in place: decoding. Models
-see either through the same five names.
+see either through the same four names.
 
     k, v            (B, kv_heads, T, head_dim)   of new tokens
     keys, values    (B, kv_heads, L, head_dim)   of all tokens, the new ones included
@@ -21,10 +21,6 @@ _BLOCK = 128  # positions by which buffers grow
 
 class Cache(Protocol):
     """What a model asks of its keys and values."""
-
-    @property
-    def offset(self) -> int | mx.array:
-        """The position of the next token: one for all rows, or int32 (B,)."""
 
     def mask(self, tokens: int) -> str | mx.array | None:
         """What attention may see while `tokens` new ones are added; ask once a forward."""
@@ -85,6 +81,13 @@ class KV:
     def advance(self, tokens: int) -> None:
         self.offset += tokens
 
+    def settle(self) -> None:
+        """Evaluate and copy: what models give are views, which keep all of q, k and v."""
+        self.layers = [
+            layer and (mx.contiguous(layer[0]), mx.contiguous(layer[1])) for layer in self.layers
+        ]
+        mx.eval(self.arrays)
+
     @property
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that nothing lazy remains."""
@@ -109,29 +112,43 @@ class Slots:
         self._prefixes: list[tuple[object, int] | None] = []  # identity and length
 
     def reserve(self, rows: int, capacity: int) -> None:
-        """Make room for `rows` sequences of `capacity` tokens; what is held stays."""
-        capacity = -(-capacity // _BLOCK) * _BLOCK
-        more_rows, more = max(0, rows - self.rows), max(0, capacity - self.capacity)
-        if not (more_rows or more):
-            return
-        self.rows, self.capacity = self.rows + more_rows, self.capacity + more
-        self._prefixes += [None] * more_rows
-        for i, layer in enumerate(self._layers):
-            if layer is not None:
-                widths = [(0, more_rows), (0, 0), (0, more), (0, 0)]
-                self._layers[i] = mx.pad(layer[0], widths), mx.pad(layer[1], widths)
-                del layer  # the old buffer goes before the next is made
-                mx.eval(self._layers[i])
+        """Make room for `rows` sequences of `capacity` tokens; what they hold stays.
 
-    def shrink(self) -> None:
-        """Keep the first row alone, when there is nothing to do."""
+        Longer slots are made for these rows alone: those after them hold nobody.
+        """
+        capacity = _blocks(capacity)
+        if rows <= self.rows and capacity <= self.capacity:
+            return
+        if capacity > self.capacity:
+            self.rows = min(rows, self.rows)
+            del self._prefixes[self.rows :]
+        self._resize(max(rows, self.rows), max(capacity, self.capacity))
+        self._prefixes += [None] * (rows - self.rows)
+        self.rows, self.capacity = max(rows, self.rows), max(capacity, self.capacity)
+
+    def trim(self, rows: int, capacity: int) -> None:
+        """Keep `rows` at most, and `capacity` tokens of each: what is beyond is lost."""
+        capacity = _blocks(capacity)
+        if rows >= self.rows and capacity >= self.capacity:
+            return
+        self.rows, self.capacity = min(rows, self.rows), min(capacity, self.capacity)
+        held = self._prefixes[: self.rows]
+        self._prefixes = [h if h and h[1] <= self.capacity else None for h in held]
+        self._resize(self.rows, self.capacity)
+
+    def rest(self) -> None:
+        """Keep the first row's prefix alone, when there is nothing to do."""
+        held = self._prefixes[0] if self._prefixes else None
+        self.trim(1, held[1] + _BLOCK if held else _BLOCK)
+
+    def _resize(self, rows: int, capacity: int) -> None:
+        """Give every buffer this size. A failure leaves none smaller than rows and capacity."""
         for i, layer in enumerate(self._layers):
             if layer is not None:
-                self._layers[i] = _row(layer[0], 0), _row(layer[1], 0)
-                del layer
-                mx.eval(self._layers[i])
-        self.rows = min(self.rows, 1)
-        del self._prefixes[1:]
+                k, v = (_sized(buffer, rows, capacity) for buffer in layer)
+                self._layers[i] = k, v
+                del layer  # the old buffer goes before the next is made
+                mx.eval(k, v)
 
     def clear(self) -> None:
         """Give all memory back."""
@@ -147,19 +164,30 @@ class Slots:
                     self._write(i, slot, 0, *layer)
             self._prefixes[slot] = held
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Let a row go on in another slot; `length` tokens of it are valid."""
-        held = self._prefixes[source]
-        start = held[1] if held and self._prefixes[target] == held else 0
+    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Let rows go on in other slots; at most `length` tokens of each are valid."""
+        held = [self._prefixes[source] for source in sources]
+        there = [self._prefixes[target] for target in targets]
+        start = min(h[1] if h and h == t else 0 for h, t in zip(held, there, strict=True))
+        rows, places = mx.array([*sources]), mx.array([*targets])
         taken = [
-            (_row(layer[0][:, :, start:length], source), _row(layer[1][:, :, start:length], source))
+            [mx.take(buffer[:, :, start:length], rows, axis=0) for buffer in layer]
             for layer in self._layers
             if layer is not None
         ]
         mx.eval(taken)  # no view of the buffers may be left, or writing would copy them
-        for i, (k, v) in enumerate(taken):
-            self._write(i, target, start, k, v)
-        self._prefixes[target] = held
+        for i, parts in enumerate(taken):
+            for buffer, part in zip(self.buffers(i, parts[0]), parts, strict=True):
+                buffer[places, :, start:length] = part
+        for target, prefix in zip(targets, held, strict=True):
+            self._prefixes[target] = prefix
+
+    def wipe(self, slot: int) -> None:
+        """Write zeros over a row: masked, what is not finite would still spoil the next one."""
+        for keys, values in filter(None, self._layers):
+            keys[slot : slot + 1] = 0
+            values[slot : slot + 1] = 0
+        self._prefixes[slot] = None
 
     def view(self, start: int, offsets: Sequence[int]) -> SlotKV:
         """The rows from `start` on, of these lengths, as a model sees them."""
@@ -186,18 +214,14 @@ class Slots:
 class SlotKV:
     """Consecutive slots as a batch: row b goes on at offsets[b]. Reserve room beforehand.
 
-    A single row is seen as `KV` shows it, with an integer offset and no mask.
+    A single row is seen as `KV` shows it, without a mask over positions.
     """
 
     def __init__(self, slots: Slots, start: int, offsets: Sequence[int]) -> None:
         self._slots, self._start, self._offsets = slots, start, list(offsets)
-        self._places: tuple[mx.array, ...] | None = None  # of this forward, for every layer
-
-    @property
-    def offset(self) -> int | mx.array:
-        if len(self._offsets) == 1:
-            return self._offsets[0]
-        return mx.array(self._offsets, mx.int32)
+        # of this forward, for every layer
+        self._positions: mx.array | None = None
+        self._places: tuple[mx.array, ...] | None = None
 
     def mask(self, tokens: int) -> str | mx.array | None:
         """Row b's token t sees the positions up to offsets[b] + t: bool (B, 1, T, L)."""
@@ -207,7 +231,9 @@ class SlotKV:
         return (seen <= self.positions(tokens)[:, :, None])[:, None]
 
     def positions(self, tokens: int) -> mx.array:
-        return mx.array(self._offsets)[:, None] + mx.arange(tokens)
+        if self._positions is None:
+            self._positions = mx.array(self._offsets)[:, None] + mx.arange(tokens)
+        return self._positions
 
     def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
         keys, values = self._slots.buffers(layer, k)
@@ -223,7 +249,7 @@ class SlotKV:
 
     def advance(self, tokens: int) -> None:
         self._offsets = [offset + tokens for offset in self._offsets]
-        self._places = None
+        self._positions = self._places = None
 
     def _scattered(self, heads: int, tokens: int) -> tuple[mx.array, ...]:
         """Where new tokens go: indices that broadcast to (B, kv_heads, T)."""
@@ -232,6 +258,12 @@ class SlotKV:
         return rows[:, None, None], mx.arange(heads)[None, :, None], positions
 
 
-def _row(buffer: mx.array, row: int) -> mx.array:
-    """A copy of one row, (1, ...); a slice would be a view and keep the whole buffer."""
-    return mx.take(buffer, mx.array([row]), axis=0)
+def _blocks(capacity: int) -> int:
+    return -(-capacity // _BLOCK) * _BLOCK
+
+
+def _sized(buffer: mx.array, rows: int, capacity: int) -> mx.array:
+    """A buffer of other rows and capacity, new ones zero; a copy, since a view holds it all."""
+    cut = mx.take(buffer[:, :, :capacity], mx.arange(min(rows, buffer.shape[0])), axis=0)
+    missing = rows - cut.shape[0], capacity - cut.shape[2]
+    return mx.pad(cut, [(0, missing[0]), (0, 0), (0, missing[1]), (0, 0)])

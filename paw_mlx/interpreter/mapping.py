@@ -2,8 +2,9 @@
 
 Inputs are pulled in the caller's thread, and only a little further than calls may be in flight,
 so memory does not grow with their number. An input that is being computed, or was lately, is
-not computed again where the outcome would be the same. Whatever ends the iteration early
-cancels what is in flight.
+not computed again where the outcome would be the same. An error of the source comes after the
+outcomes of what was read before it; whatever else ends the iteration early cancels what is in
+flight.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CALLS_PER_ROW = 8  # in flight, for each row that the engine decodes at once
 ROWS_PER_CALL = 4  # held back at most for each call: repeated inputs, and rows behind a slow one
 MAX_REMEMBERED = 8192  # results
+MAX_HELD_CHARS = 16 << 20  # of the rows that are held
 
 Item = TypeVar("Item")
 
@@ -47,12 +49,14 @@ def outcomes(
     batch_size: int | None = None,
     ordered: bool = True,
     wake: Callable[[], None] | None = None,
+    weigh: Callable[[Item], int] = lambda _: 0,
 ) -> Generator[Outcome[Item]]:
     """Run a program on rows of (item, input); yield what became of each, in order or as it comes.
 
     A row with an error for an input is passed through in its place. `rows` may give None for
     "nothing at the moment": what is ready is then yielded before it is asked again. So that it
-    need not poll, `wake` is called, from another thread, whenever a call has finished.
+    need not poll, `wake` is called, from another thread, whenever a call has finished. `weigh`
+    says how many characters an item holds besides its input.
     ClosedError, and what is no PawError, is raised.
     """
     if batch_size is not None and batch_size < 1:
@@ -61,8 +65,9 @@ def outcomes(
         lambda text: function.interpreter.submit(function.program, text, options),
         batch_size or CALLS_PER_ROW * function.interpreter.max_rows,
         ordered,
-        once=options.temperature == 0 or options.seed is not None,
+        once=options.repeats,
         wake=wake,
+        weigh=weigh,
     )
     return flow.run(rows)
 
@@ -92,6 +97,7 @@ class _Row(NamedTuple, Generic[Item]):
     item: Item
     call: _Call[Item]
     repeated: bool
+    num_chars: int
 
 
 class _Flow(Generic[Item]):
@@ -104,18 +110,26 @@ class _Flow(Generic[Item]):
         ordered: bool,
         once: bool,
         wake: Callable[[], None] | None,
+        weigh: Callable[[Item], int],
     ) -> None:
         self._submit, self._in_flight = submit, in_flight
-        self._ordered, self._once, self._wake = ordered, once, wake
+        self._ordered, self._once, self._wake, self._weigh = ordered, once, wake, weigh
         self._calls: dict[Hashable, _Call[Item]] = {}
         self._finished: SimpleQueue[_Call[Item]] = SimpleQueue()
         self._known: OrderedDict[Hashable, Result] = OrderedDict()
         self._rows: deque[_Row[Item]] = deque()  # in order; without order, those with an answer
-        self._num_rows = 0  # entered and not yet yielded
+        self._num_rows = self._num_chars = 0  # entered and not yet yielded
 
     def run(self, rows: Iterable[tuple[Item, str | PawError] | None]) -> Generator[Outcome[Item]]:
+        source = iter(rows)
+        end: Exception = StopIteration()
         try:
-            for row in rows:
+            while True:
+                try:
+                    row = next(source)
+                except Exception as error:  # what was read before goes out first
+                    end = error
+                    break
                 if row is not None:
                     self._enter(*row)
                 self._settle(wait=False)
@@ -126,7 +140,10 @@ class _Flow(Generic[Item]):
             while self._calls:
                 self._settle(wait=True)
                 yield from self._ready()
+            if not isinstance(end, StopIteration):
+                raise end
         finally:
+            del end  # whose frames are these
             for call in self._calls.values():
                 if call.future:
                     call.future.cancel()
@@ -134,18 +151,25 @@ class _Flow(Generic[Item]):
     @property
     def _full(self) -> bool:
         most_rows = ROWS_PER_CALL * self._in_flight
-        return len(self._calls) >= self._in_flight or self._num_rows >= most_rows
+        return (
+            len(self._calls) >= self._in_flight
+            or self._num_rows >= most_rows
+            or self._num_chars >= MAX_HELD_CHARS
+        )
 
     def _enter(self, item: Item, text: str | PawError) -> None:
         """Let a row join the call for its input: a finished one, one in flight, or a new one."""
+        num_chars = self._weigh(item)
         if isinstance(text, PawError):
             call, repeated = _Call[Item](None, text), False
         else:
+            num_chars += len(text)
             key = _digest(text) if self._once else object()
             found = self._found(key)
             call, repeated = found or self._start(key, text), found is not None
-        row = _Row(item, call, repeated)
+        row = _Row(item, call, repeated, num_chars)
         self._num_rows += 1
+        self._num_chars += num_chars
         rows = self._rows if self._ordered or call.answer is not None else call.rows
         rows.append(row)
 
@@ -156,15 +180,8 @@ class _Flow(Generic[Item]):
         return self._calls.get(key)
 
     def _start(self, key: Hashable, text: str) -> _Call[Item]:
-        call = _Call[Item](key)
-        try:
-            call.future = self._submit(text)
-        except ClosedError:
-            raise
-        except PawError as error:
-            call.answer = error
-            return call
-        self._calls[key] = call
+        call = self._calls[key] = _Call[Item](key)
+        call.future = self._submit(text)
         call.future.add_done_callback(lambda _: self._finish(call))
         return call
 
@@ -195,6 +212,7 @@ class _Flow(Generic[Item]):
         while self._rows and self._rows[0].call.answer is not None:
             row = self._rows.popleft()
             self._num_rows -= 1
+            self._num_chars -= row.num_chars
             assert row.call.answer is not None
             yield Outcome(row.item, row.call.answer, row.repeated)
 

@@ -37,21 +37,24 @@ def fit(
     room: int,
     policy: str,
     *,
+    cut_to: int | None = None,
     prefix_tokens: int = 0,
     reserve: int = 0,
 ) -> tuple[list[int], int]:
     """Tokens of an input and the suffix, at most `room`, and how many were cut.
 
     `policy` is what is kept of an input that is longer: its `head`, its `tail`, both (`middle`
-    is what goes), or nothing (`error`). InputTooLong then, and where there is no room for any
-    of it; the tokens of the prefix and the output `reserve` are the other part of the window.
+    is what goes), or nothing (`error`). At most `cut_to` tokens are left then. InputTooLong if
+    there is no room for any of it; the tokens of the prefix and the output `reserve` are the
+    other part of the window.
     """
     tokens, size = _measured(tokenizer, text, suffix, room)
     if size.num_tokens <= room:
         return tokens, 0
-    spare = room - len(tokenizer.encode_input("", suffix))
+    most = room if cut_to is None else cut_to
+    spare = most - len(tokenizer.encode_input("", suffix))
     if policy != "error" and spare > 0:
-        kept = _kept(tokenizer, text, suffix, room, spare, policy)
+        kept = _kept(tokenizer, text, suffix, most, spare, policy)
         if kept:
             return kept, size.num_tokens - len(kept)
     _refuse(size, room, prefix_tokens, reserve)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -14,11 +15,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import ClosedError
+from ..errors import ClosedError, OptionError
 from .batch import Batch
 from .call import Call
 
 _REST_S = 2.0  # idle for so long, a batch gives back what it does not need
+_LOOK_S = 0.05  # how often waiting calls are asked whether they have expired
 Work = Callable[[Batch], Any]
 Job = tuple[Work, "Future[Any]"]
 
@@ -38,9 +40,18 @@ class Owner:
 
     def run(self, work: Work) -> Any:
         """Do something with the batch between two steps, and return what it returns."""
+        self.check_caller()
         done: Future[Any] = Future()
         self._put((work, done))
         return done.result()
+
+    def check_caller(self) -> None:
+        """OptionError in the owner's own thread, which would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise OptionError(
+                "a call waits for itself: this is the interpreter's own thread",
+                hint="In a callback, submit calls and do not wait for them.",
+            )
 
     def close(self) -> None:
         """Fail what is waiting and give the memory back. Closing twice is fine."""
@@ -67,16 +78,28 @@ class Owner:
 
     def _serve(self, batch: Batch) -> None:
         waiting: list[Call] = []
+        looked = time.monotonic()
         while self._receive(batch, waiting):
-            waiting[:] = [call for call in waiting if not call.expired()]
-            try:
-                if joining := batch.choose(waiting):
-                    waiting[:] = [call for call in waiting if call not in joining]
-                    batch.admit(joining)
-                batch.step()
-            except Exception as error:
-                batch.abort(error)
+            if time.monotonic() - looked > _LOOK_S or not batch.rows:
+                waiting[:] = [call for call in waiting if not call.expired()]
+                looked = time.monotonic()
+            self._turn(batch, waiting)
         self._end(batch, waiting)
+
+    @staticmethod
+    def _turn(batch: Batch, waiting: list[Call]) -> None:
+        """Let calls join, and go one step; what fails ends these calls and nothing else."""
+        joining: list[Call] = []
+        try:
+            if joining := batch.choose(waiting):
+                chosen = {id(call) for call in joining}
+                waiting[:] = [call for call in waiting if id(call) not in chosen]
+                batch.admit(joining)
+            batch.step()
+        except BaseException as error:  # also what a callback throws: the thread must go on
+            batch.abort(error)
+            for call in joining:
+                call.fail(error)
 
     def _receive(self, batch: Batch, waiting: list[Call]) -> bool:
         """Take what is in the queue, waiting for it when there is nothing to do; False to end."""
@@ -88,8 +111,10 @@ class Owner:
             except Empty:
                 if busy:
                     return True
-                with contextlib.suppress(Exception):
+                try:
                     batch.rest()
+                except Exception:
+                    batch.clear()
                 rested = True
                 continue
             if item is None:
@@ -98,6 +123,7 @@ class Owner:
                 waiting.append(item)
             else:
                 self._do(batch, *item)
+            del item  # or it would stay until the next one
 
     @staticmethod
     def _do(batch: Batch, work: Work, done: Future[Any]) -> None:

@@ -49,11 +49,13 @@ class PrefixCache:
     def load(self, key: str) -> list[Layer] | None:
         """Keys and values of every layer, evaluated; None if they are not here, or not sound."""
         path = self._path(key)
-        if not (key and self._max_bytes and path.exists()):
+        if not (key and self._max_bytes):
             return None
         try:
+            if not path.exists():
+                return None
             layers = _read(path, key)
-        except (FormatError, RuntimeError):  # MLX's own is a RuntimeError
+        except (ValueError, RuntimeError, OSError):  # ours, MLX's, and what their text does
             with suppress(OSError):
                 path.unlink()
             return None
@@ -94,8 +96,10 @@ class PrefixCache:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def prefix_key(base: Base, program: Program) -> str:
+def prefix_key(base: Base, program: Program, *, alone: bool = False) -> str:
     """All that an evaluated prefix depends on, as JSON: weights, program, tokens, arithmetic.
+
+    `alone` is another arithmetic: no batch had a say in it.
 
     "" if the base's files have gone meanwhile, and nothing can be kept.
     """
@@ -108,6 +112,7 @@ def prefix_key(base: Base, program: Program) -> str:
     parts = {
         "weights": weights,
         "form": base.form,
+        "alone": alone,
         "program": program.digest(),
         "prefix": _hash(prefix.encode()),
         "tokens": _hash(json.dumps(tokens).encode()),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from weakref import WeakKeyDictionary, ref
-
-import mlx.core as mx
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..program import Program
 from .bank import Bank
@@ -22,42 +19,36 @@ class Prefixes:
 
     def __init__(self, base: Base, bank: Bank, cache: PrefixCache, max_bytes: int) -> None:
         self._base, self._bank, self._cache, self._max_bytes = base, bank, cache, max_bytes
-        self._held: WeakKeyDictionary[Program, KV] = WeakKeyDictionary()
-        self._order: OrderedDict[ref[Program], None] = OrderedDict()
-        self._unsaved: list[ref[Program]] = []
+        self._held: WeakKeyDictionary[Program, KV] = WeakKeyDictionary()  # the oldest use first
+        self._unsaved: WeakSet[Program] = WeakSet()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def get(self, program: Program) -> KV:
         """A program's prefix (B = 1), evaluated. Never write into it."""
-        kv = self._held.get(program)
-        if kv is None:
-            kv = self._read(program) or self._make(program)
-            self._held[program] = kv
-        self._order[ref(program)] = None
-        self._order.move_to_end(ref(program))
-        self._forget()
+        kv = self._held.pop(program, None)
+        is_new = kv is None
+        kv = self._held[program] = kv or self._read(program) or self._make(program)
+        if is_new:
+            self._forget()
         return kv
 
     def keep(self) -> None:
         """Write what was made to disk, for the next process; a good time is when idle."""
-        unsaved, self._unsaved = self._unsaved, []
-        for program in (known() for known in unsaved):
-            if program is not None and (kv := self._held.get(program)):
-                layers = [layer for layer in kv.layers if layer]
-                self._cache.save(prefix_key(self._base, program), layers)
+        for program in list(self._unsaved):
+            self._save(program)
 
     def clear(self) -> None:
         """Give the memory back."""
         self._held.clear()
-        self._order.clear()
+        self._unsaved.clear()
 
     def _read(self, program: Program) -> KV | None:
         tokens = self._tokens(program)
         if len(tokens) < _WORTH_TOKENS:
             return None
-        layers = self._cache.load(prefix_key(self._base, program))
+        layers = self._cache.load(self._key(program))
         return KV.of(layers) if layers and layers[0][0].shape[2] == len(tokens) else None
 
     def _make(self, program: Program) -> KV:
@@ -65,22 +56,29 @@ class Prefixes:
         if tokens:
             self._bank.use([program])
             prefill(self._base.model, tokens, kv)
-            mx.eval(kv.arrays)
+            kv.settle()
         if len(tokens) >= _WORTH_TOKENS:
-            self._unsaved.append(ref(program))
+            self._unsaved.add(program)
         return kv
+
+    def _save(self, program: Program) -> None:
+        self._unsaved.discard(program)
+        if kv := self._held.get(program):
+            self._cache.save(self._key(program), [layer for layer in kv.layers if layer])
+
+    def _key(self, program: Program) -> str:
+        return prefix_key(self._base, program, alone=self._bank.always_hot)
 
     def _tokens(self, program: Program) -> list[int]:
         return self._base.tokenizer.encode(program.template.prefix, control=True)
 
     def _forget(self) -> None:
-        """Let go of the least recently used beyond the budget, and of programs that are gone."""
-        while len(self._order) > 1:
-            oldest = next(iter(self._order))
-            program = oldest()
-            total = sum(kv.nbytes for kv in self._held.values())
-            if program is not None and total <= self._max_bytes:
+        """Let go of the least recently used beyond the budget, the newest one excepted."""
+        total = sum(kv.nbytes for kv in self._held.values())
+        for program, kv in list(self._held.items())[:-1]:
+            if total <= self._max_bytes:
                 return
-            del self._order[oldest]
-            if program is not None:
-                del self._held[program]
+            if program in self._unsaved:
+                self._save(program)
+            del self._held[program]
+            total -= kv.nbytes
