@@ -22,7 +22,7 @@ import click
 
 from paw_mlx import formats, hub
 from paw_mlx.adapter import Adapter
-from paw_mlx.benchmarks.machine import machine
+from paw_mlx.benchmarks.machine import card
 from paw_mlx.cases import read_cases
 from paw_mlx.interpreter import Function, Interpreter, Options, Result
 from paw_mlx.program import Program
@@ -55,7 +55,9 @@ def main(base: str, program: Path, copying: Path, num: int, max_rows: int, as_js
         report |= prefixes(interpreter, loaded)
         report |= switching(interpreter, loaded)
         report |= drafts(interpreter.function(copier), cases)
-        report |= machine(interpreter)
+        report |= card()
+        report["device"] = interpreter.device
+        report["dtype"] = str(interpreter.base.dtype).removeprefix("mlx.core.")
     if as_json:
         click.echo(json.dumps(report))
     else:

@@ -6,6 +6,7 @@
     PAW_MLX_DEVICE        cpu or gpu: where MLX computes, if not on what it prefers
     PAW_MLX_PREFIX_BYTES  how many bytes of evaluated prefixes to keep on disk (1000000000);
                           0 keeps and reads none
+    PAW_MLX_EVAL_DATA     the folder of data that `paw-mlx bench accuracy` evaluates on
     PAW_API_URL           a PAW service to fetch programs from; PAW_API_KEY, its key
 
 Without PAW_MLX_HOME, what must be kept (programs, bases, converted compilers) lies in
@@ -61,6 +62,12 @@ def prefix_bytes() -> int:
     if not (text.isascii() and text.isdigit()):
         raise OptionError(f"PAW_MLX_PREFIX_BYTES is {text!r}, and must be a number of bytes")
     return int(text)
+
+
+def eval_data() -> Path | None:
+    """The folder of data to evaluate on, or None."""
+    folder = os.environ.get("PAW_MLX_EVAL_DATA")
+    return Path(folder).expanduser() if folder else None
 
 
 def service() -> tuple[str, str] | None:

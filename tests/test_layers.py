@@ -40,9 +40,12 @@ THIRD_PARTY = {
     "filelock": ("store.py",),
     "gguf": ("formats/gguf",),
     "huggingface_hub": ("hub/client.py",),
+    "llama_cpp": ("benchmarks/engines.py",),
+    "matplotlib": ("benchmarks/plots.py",),
     "mlx": ("interpreter/", "convert/", "compiler/", "benchmarks/"),
-    "mlx_lm": ("compiler/", "benchmarks/kernels.py"),
+    "mlx_lm": ("compiler/", "benchmarks/"),
     "numpy": ("adapter.py", "formats/", "interpreter/", "compiler/", "convert/", "benchmarks/"),
+    "pyarrow": ("benchmarks/tasks.py",),
     "safetensors": ("formats/", "interpreter/", "convert/"),
     "tokenizers": ("interpreter/", "compiler/"),
 }

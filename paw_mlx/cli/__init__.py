@@ -36,6 +36,8 @@ COMMANDS = {
     "rm": "Remove some of it.",
     "rollback": "Make an earlier version of a program the current one.",
     "convert-compiler": "Convert a published compiler for MLX.",
+    "bench": "Measure speed, memory and accuracy on this machine.",
+    "doctor": "Check this machine, and say what is missing.",
 }
 
 

@@ -208,6 +208,18 @@ def cached_repos() -> Iterable[Any]:
         return ()
 
 
+def unreachable(timeout_s: float) -> str | None:
+    """Why the hub gives no answer in so many seconds; None if it gives one, whatever it says."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=timeout_s)
+    except Exception as error:  # of the HTTP client, the system, or a malformed HF_ENDPOINT
+        return f"cannot reach the hub at {constants.ENDPOINT}: {_first_line(error)}"
+    return None
+
+
 @contextmanager
 def _mapped(repo: Repo) -> Iterator[None]:
     """huggingface_hub's errors, and those of its HTTP client, as ours."""

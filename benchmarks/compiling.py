@@ -1,0 +1,45 @@
+"""`paw-mlx bench compile`: seconds and peak bytes of every phase, over a list of specs.
+
+Specs are compiled as `paw-mlx compile` compiles many: they go through a phase together, and
+each is charged its share of the phase's seconds. The first one also pays for loading what
+writes pseudo-programs. A phase that was not run (its pseudo-program was given) has no figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paw_mlx.compiler.pipeline import Compiler, Job
+from paw_mlx.wheels import Progress, quiet
+
+_SHORT = {"pseudo_program": "pseudo"}
+_SPEC_CHARACTERS = 60
+
+
+def run(
+    compiler: Compiler, jobs: Sequence[Job], progress: Progress = quiet
+) -> list[dict[str, Any]]:
+    """Compile the jobs; a row for each, in order."""
+    rows = []
+    for number, job in enumerate(compiler.compile_all(jobs), 1):
+        rows.append(row(job))
+        job.program = None  # an adapter is large, and there may be hundreds
+        progress(f"{number}/{len(jobs)}: {rows[-1]['total_s']:.1f} s, {rows[-1]['spec']}")
+    return rows
+
+
+def row(job: Job) -> dict[str, Any]:
+    """A job's seconds and peak bytes by phase; `error` if it failed."""
+    costs = {_SHORT.get(phase, phase): c for phase, c in job.costs.items() if c.peak_bytes}
+    made: dict[str, Any] = {"spec": _line(job.spec)}
+    made |= {f"{phase}_s": cost.seconds for phase, cost in costs.items()}
+    made |= {f"{phase}_peak_bytes": cost.peak_bytes for phase, cost in costs.items()}
+    made["total_s"] = sum(cost.seconds for cost in job.costs.values())
+    return made | ({"error": str(job.error)} if job.error else {})
+
+
+def _line(spec: str) -> str:
+    """A spec's beginning, on one line."""
+    text = " ".join(spec.split())
+    return text if len(text) <= _SPEC_CHARACTERS else f"{text[: _SPEC_CHARACTERS - 1]}…"

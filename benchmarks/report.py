@@ -1,0 +1,191 @@
+"""A report: what was measured, on which machine, under which conditions; written and read as JSON.
+
+    {"schema": 1, "kind": "speed" | "compile" | "accuracy" | "versus" | "reproduce",
+     "date": "2026-11-21T15:04:05Z", "command": "paw-mlx bench speed --synthetic",
+     "machine": {...}, "conditions": {"start": {...}, "end": {...}},
+     "synthetic": bool, "settings": {...}, "rows": [{...}, ...]}
+
+What was measured several times is a Stat, {"median", "min", "max", "num"}. A row that could
+not be measured says why under "skipped". `sections.py` says which tables show the
+rows, `plots.py` draws them.
+
+    python -m paw_mlx.benchmarks.report      writes the results into benchmarks/README.md anew
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any
+
+from paw_mlx.benchmarks import sections
+from paw_mlx.benchmarks.tables import as_markdown, as_text, filled
+from paw_mlx.errors import FormatError, NotFound
+from paw_mlx.files import replacing
+
+SCHEMA = 1
+KINDS = ("speed", "compile", "accuracy", "versus", "reproduce")
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
+_MARKS = ("<!-- results -->", "<!-- /results -->")
+_KEYS = {
+    "date": str,
+    "command": str,
+    "machine": dict,
+    "conditions": dict,
+    "synthetic": bool,
+    "settings": dict,
+}
+
+Report = dict[str, Any]
+
+
+def stat(values: Iterable[float]) -> dict[str, float | int]:
+    """What several measurements came to; ValueError for none."""
+    found = sorted(values)
+    if not found:
+        raise ValueError("a Stat needs a measurement")
+    median = statistics.median(found)
+    return {"median": median, "min": found[0], "max": found[-1], "num": len(found)}
+
+
+def make(
+    kind: str,
+    rows: Sequence[dict[str, Any]],
+    settings: dict[str, Any],
+    *,
+    synthetic: bool,
+    start: dict[str, Any],
+) -> Report:
+    """The report of a run that ends now; `start` is the `machine.condition()` it began in."""
+    from paw_mlx.benchmarks import machine
+
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r} is no kind of report")
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "command": shlex.join(["paw-mlx", *map(_nameless, sys.argv[1:])]),
+        "machine": machine.card(),
+        "conditions": {"start": start, "end": machine.condition()},
+        "synthetic": synthetic,
+        "settings": settings,
+        "rows": list(rows),
+    }
+
+
+def save(report: Report, folder: Path | str) -> Path:
+    """Write `<chip>-<date>-<kind>.json`, or `-2`, `-3` where that stands already; return the path.
+
+    HubError if the disk refuses.
+    """
+    stem = f"{_slug(sections.chip(report))}-{report['date'][:10]}-{report['kind']}"
+    path, number = Path(folder) / f"{stem}.json", 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{stem}-{number}.json")
+    write(path, json.dumps(report, indent=1) + "\n")
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text whole, or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def load(path: Path | str) -> Report:
+    """Read a report; FormatError for what is none, or of a newer schema, NotFound for no file."""
+    try:
+        report = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise NotFound(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(f"{path} is no report: it is not JSON") from error
+    schema = report.get("schema") if isinstance(report, dict) else None
+    if not isinstance(schema, int) or report.get("kind") not in KINDS:
+        raise FormatError(
+            f"{path} is no report: it has no schema, or no kind of {', '.join(KINDS)}",
+            hint="`paw-mlx bench speed -o FOLDER` writes one.",
+        )
+    if schema > SCHEMA:
+        raise FormatError(
+            f"{path} has schema {schema}, and this version reads up to {SCHEMA}",
+            hint="Update paw-mlx.",
+        )
+    wrong = [key for key, kind in _KEYS.items() if not isinstance(report.get(key), kind)]
+    rows = report.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        wrong.append("rows")
+    if wrong:
+        raise FormatError(f"{path} is no report: no usable {', '.join(wrong)}")
+    return report
+
+
+def terminal(report: Report) -> str:
+    """The report as aligned text, at most 100 columns wide."""
+    parts = [filled(sections.title(report))]
+    if report["synthetic"]:
+        parts.append(filled(sections.SYNTHETIC))
+    parts += [as_text(table) for table in sections.tables(report)]
+    about = (sections.machine_line(report), sections.run_line(report))
+    return "\n\n".join([*parts, "\n".join(filled(line) for line in about)])
+
+
+def markdown(report: Report, level: int = 1) -> str:
+    """The report as a page of GitHub Markdown, its title a heading of that level."""
+    parts = [f"{'#' * level} {sections.title(report)}"]
+    if report["synthetic"]:
+        parts.append(f"**{sections.SYNTHETIC}**")
+    parts += [as_markdown(table, level + 1) for table in sections.tables(report)]
+    parts += [sections.machine_line(report), sections.run_line(report)]
+    return "\n\n".join(parts) + "\n"
+
+
+def with_results(page: str, folder: Path) -> str:
+    """A page with what stands between its marks made anew from the results in a folder.
+
+    FormatError for a page without marks.
+    """
+    head, mark, rest = page.partition(_MARKS[0])
+    _, end, tail = rest.partition(_MARKS[1])
+    if not (mark and end):
+        raise FormatError(f"the page has no {_MARKS[0]} … {_MARKS[1]}")
+    found = [_in_short(path, folder.name) for path in sorted(folder.glob("*.json"))]
+    return "\n\n".join([f"{head}{mark}", *found, f"{end}{tail}"])
+
+
+def _in_short(path: Path, folder: str) -> str:
+    """A result's main tables and its plots, with links to the rest."""
+    report = load(path)
+    parts = [f"### {sections.title(report)}"]
+    if report["synthetic"]:
+        parts.append(f"**{sections.SYNTHETIC}**")
+    parts += [as_markdown(table, 4) for table in sections.tables(report) if table.main]
+    plots = [p for p in sorted(path.parent.glob("*.svg")) if p.stem.startswith(f"{path.stem}-")]
+    parts += [f"![{plot.stem}]({folder}/{plot.name})" for plot in plots]
+    page = path.with_suffix(".md")
+    more = [f"[{name}]({folder}/{name})" for name in (page.name, path.name) if page.is_file()]
+    return "\n\n".join([*parts, f"{sections.machine_line(report)} {' '.join(more)}".strip()])
+
+
+def _nameless(argument: str) -> str:
+    """An argument without the folders of whoever ran the command."""
+    path = PurePath(argument)
+    return path.name if path.is_absolute() and path.name else argument
+
+
+def _slug(text: str) -> str:
+    plain = re.sub(r"\((r|tm|c)\)|@.*| cpu\b", " ", text.lower())
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
+
+
+if __name__ == "__main__":
+    write(README, with_results(README.read_text(encoding="utf-8"), RESULTS))

@@ -1,0 +1,339 @@
+"""`paw-mlx bench speed`: tokens and calls per second, and memory, a process per model.
+
+    base       the interpreter with a program's template, without its adapter
+    program    the interpreter with the program
+    baseline   a large chat model on mlx-lm, prompted with the program's spec
+
+Each runs alone, in this order: load, cool down, warm up; prompts of random ids and tokens
+behind them; first tokens of a program that is new and of one in use; one call at a time. Then
+memory is read, so it is that of single calls; only after that, many calls at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from paw_mlx import formats, hub
+from paw_mlx.benchmarks import machine, synthetic
+from paw_mlx.benchmarks.report import stat
+from paw_mlx.benchmarks.sizes import PACKED_BITS, Form, Sizes
+from paw_mlx.benchmarks.worker import Worker
+from paw_mlx.errors import FormatError, NotFound, OfflineError, OptionError, PawError
+from paw_mlx.profiles import base_name
+from paw_mlx.wheels import Progress, quiet
+
+BASELINE = "mlx-community/Qwen3-32B-4bit"
+_PAW, _MLX_LM = (f"paw_mlx.benchmarks.subjects:{name}" for name in ("Paw", "MlxLm"))
+_CPU_SHARE = 0.9  # of memory, where no GPU says what it may use
+_CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
+_SLACK_BYTES = 1_000_000_000  # what the libraries and a step take
+_LAPTOP_COOLDOWN_S = 30.0
+_SEED = 0
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: tokens, rounds, calls. `max_tokens` bounds a call's output."""
+
+    num_prompt: int = 512
+    num_decode: int = 128
+    warmups: int = 2
+    rounds: int = 5
+    cooldown_s: float = 0.0
+    at_once: tuple[int, ...] = (1, 8, 32)
+    max_tokens: int = 8
+    seed: int = _SEED
+
+    def num_calls(self, at_once: int) -> int:
+        """How many calls are timed."""
+        return max(8, 2 * at_once) if self.rounds > 1 else at_once
+
+
+QUICK = Plan(num_prompt=32, num_decode=8, warmups=1, rounds=1)
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is measured, by reference; synthetic models by name.
+
+    `interpreter` None is the program's, or qwen3-0.6b; `program` None is made up; `baseline`
+    None leaves it out. `bits` None is a base as it is stored, or a synthetic one's default.
+    """
+
+    interpreter: str | None = None
+    program: str | None = None
+    baseline: str | None = BASELINE
+    bits: tuple[int | None, ...] = (None,)
+    synthetic: bool = False
+    offline: bool = False
+    insist: bool = False  # on the baseline, however slow
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A row to be, and what its worker is made with."""
+
+    name: str
+    model: str
+    target: str
+    bits: int | None
+    keywords: dict[str, Any]
+
+
+def cooldown_s(quick: bool = False) -> float:
+    """The pause before each model: a Mac's GPU needs it to start as cold as the last time."""
+    hot = sys.platform == "darwin" and machine.mlx().device == "gpu"
+    return _LAPTOP_COOLDOWN_S if hot and not quick else 0.0
+
+
+def default_baseline(is_synthetic: bool, quick: bool) -> str:
+    """Qwen3-32B in 4 bits; of a quick run with synthetic models the tiny one."""
+    return BASELINE if not is_synthetic else "tiny" if quick else "qwen3-32b"
+
+
+def run(models: Models, plan: Plan, progress: Progress = quiet) -> list[Row]:
+    """Measure each subject in each form; the report's rows.
+
+    What goes wrong with the baseline is the reason it is skipped for; else PawError.
+    """
+    rows: list[Row] = []
+    for subject in _paw(models, progress):
+        rows.append(_measured(subject, plan, progress))
+    if models.baseline is not None:
+        rows += _baseline(models, plan, progress)
+    return rows
+
+
+def settings(models: Models, plan: Plan) -> dict[str, Any]:
+    """What a report says it was measured with."""
+    program = Path(models.program).name if models.program else "made up: rank 64, 400 tokens"
+    return {**asdict(plan), "program": program, "baseline": models.baseline}
+
+
+def ceiling(token_bytes: int, bandwidth: Any) -> float | list[float] | None:
+    """Tokens per second that memory allows; a range for a range, None where nothing is known."""
+    if bandwidth is None:
+        return None
+    if isinstance(bandwidth, Sequence):
+        return [gb_s * 1e9 / token_bytes for gb_s in bandwidth]
+    return bandwidth * 1e9 / token_bytes
+
+
+def _paw(models: Models, progress: Progress) -> list[_Subject]:
+    """Base and program in each form."""
+    known: dict[str, Any]
+    if models.synthetic:
+        if models.program:
+            raise OptionError("a synthetic model runs a program made up, not --program")
+        model = models.interpreter or "qwen3-0.6b"
+        known = {"synthetic": model}
+    else:
+        program, model = _program(models, progress)
+        path = hub.resolve_base(model, offline=models.offline, progress=progress)
+        known = {"reference": str(path), "program": program}
+    return [
+        _Subject(name, model, _PAW, bits, known | {"bits": bits, "bare": name == "base"})
+        for bits in _bits(models)
+        for name in ("base", "program")
+    ]
+
+
+def _program(models: Models, progress: Progress) -> tuple[str | None, str]:
+    """The program's path, and the base it runs on."""
+    if models.program is None:
+        return None, models.interpreter or "qwen3-0.6b"
+    path = hub.resolve_program(models.program, offline=models.offline, progress=progress)
+    return str(path), models.interpreter or base_name(formats.load(path).interpreter)
+
+
+def _bits(models: Models) -> list[int | None]:
+    """Those asked for; of a synthetic base else 4 on a GPU, and dense without one."""
+    default = 4 if models.synthetic and machine.mlx().device == "gpu" else None
+    return list(dict.fromkeys(bits or default for bits in models.bits))
+
+
+def _measured(subject: _Subject, plan: Plan, progress: Progress) -> Row:
+    """A row, from a process of its own."""
+    label = f"{subject.name}, {subject.model}" + (f", {subject.bits} bits" if subject.bits else "")
+    packed = subject.bits in (4, 6, 8) and "reference" in subject.keywords
+    if packed and subject.target == _PAW:  # in a process that is not measured
+        progress(f"{label}: quantizing, unless it is kept")
+        with Worker(subject.target, **subject.keywords) as worker:
+            worker.call("prepare")
+    progress(f"{label}: loading")
+    with Worker(subject.target, **subject.keywords) as worker:
+        loaded = worker.call("load")
+        progress(f"{label}: {loaded['form']}, {loaded['weight_bytes'] / 1e9:.2f} GB")
+        time.sleep(plan.cooldown_s)
+        found = _protocol(worker, plan, lambda what: progress(f"{label}: {what}"))
+    if subject.target == _MLX_LM:  # whose folder may be named by a commit
+        loaded["model"] = Path(subject.model).name
+    seconds = loaded.pop("load_s")
+    return {
+        "subject": subject.name,
+        "engine": "paw-mlx" if subject.target == _PAW else "mlx-lm",
+        "bits": subject.bits,
+        **loaded,
+        "load_s": None if seconds is None else stat([seconds]),
+        **found,
+        "ceiling_tok_s": ceiling(found["token_bytes"], machine.card()["bandwidth_gb_s"]),
+        "skipped": None,
+    }
+
+
+def _protocol(worker: Worker, plan: Plan, progress: Progress) -> Row:
+    """What a loaded model is measured with."""
+
+    def repeated(name: str, **args: Any) -> list[dict[str, float]]:
+        found = [worker.call(name, **args) for _ in range(plan.warmups + plan.rounds)]
+        return found[plan.warmups :]
+
+    progress("decoding")
+    shape = {"num_prompt": plan.num_prompt, "num_decode": plan.num_decode}
+    decoded = repeated("prefill_decode", **shape, seed=plan.seed)
+    progress("first tokens")
+    cold, warm = (repeated("first_token", warm=warm) for warm in (False, True))
+    calls = {}
+    memory: Row = {}
+    for at_once in sorted(plan.at_once):
+        if at_once > 1 and not memory:
+            memory = worker.call("memory")
+        progress(f"calls, {at_once} at once")
+        calls[str(at_once)] = _calls(worker, plan, at_once)
+    after = worker.call("memory")
+    return {
+        "prefill_tok_s": stat(plan.num_prompt / one["prefill_s"] for one in decoded),
+        "decode_tok_s": stat((plan.num_decode - 1) / one["decode_s"] for one in decoded),
+        "ttft_cold_s": stat(one["seconds"] for one in cold),
+        "ttft_warm_s": stat(one["seconds"] for one in warm),
+        "calls_s": calls,
+        **(memory or after),
+        "batch_peak_bytes": after["peak_bytes"],
+        **worker.call("expected", **shape),
+    }
+
+
+def _calls(worker: Worker, plan: Plan, at_once: int) -> float:
+    if plan.rounds > 1:  # shapes that were not seen yet
+        worker.call("calls", num=at_once, at_once=at_once, max_tokens=plan.max_tokens)
+    num = plan.num_calls(at_once)
+    done = worker.call("calls", num=num, at_once=at_once, max_tokens=plan.max_tokens)
+    return done["num"] / done["seconds"]
+
+
+def _baseline(models: Models, plan: Plan, progress: Progress) -> list[Row]:
+    """The baseline's rows: measured, or why not."""
+    rows = []
+    for bits in _baseline_bits(models):
+        model = str(models.baseline)
+        row: Row = {"subject": "baseline", "model": model, "engine": "mlx-lm", "bits": bits}
+        try:
+            needed = _needed(models, bits, plan, progress)
+            subject = _Subject("baseline", model, _MLX_LM, bits, needed.keywords)
+            largest = [n for n in plan.at_once if needed.bytes(n) <= needed.limit]
+            rows.append(_measured(subject, replace(plan, at_once=tuple(largest)), progress))
+        except PawError as error:
+            progress(f"baseline, {model}: skipped, {error}")
+            rows.append(row | {"skipped": str(error)})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """What a baseline takes, and what there is."""
+
+    keywords: dict[str, Any]
+    weight_bytes: int
+    call_bytes: int  # keys and values of a call
+    limit: int
+
+    def bytes(self, at_once: int) -> int:
+        return self.weight_bytes + at_once * self.call_bytes + _SLACK_BYTES
+
+    def check(self, insist: bool) -> None:
+        """PawError, with the numbers, if it does not fit or would take hours."""
+        needed = self.bytes(1)
+        if needed > self.limit:
+            raise PawError(
+                f"it needs {needed / 1e9:.1f} GB ({self.weight_bytes / 1e9:.1f} weights, "
+                f"{self.call_bytes / 1e9:.1f} keys and values, {_SLACK_BYTES / 1e9:.1f} besides), "
+                f"and this machine gives {self.limit / 1e9:.1f} GB"
+            )
+        if machine.mlx().device == "cpu" and needed > _CPU_BYTES and not insist:
+            raise PawError(
+                f"it needs {needed / 1e9:.1f} GB, and would take hours without a GPU; "
+                "name it with --baseline-model to measure it all the same"
+            )
+
+
+def _baseline_bits(models: Models) -> list[int | None]:
+    """A synthetic baseline is packed like the base, 4 bits where that is dense by default."""
+    if not models.synthetic:
+        return [None]
+    return list(dict.fromkeys(bits or 4 for bits in _bits(models)))
+
+
+def _needed(models: Models, bits: int | None, plan: Plan, progress: Progress) -> _Needed:
+    """What the baseline takes, and how it is made; PawError if it cannot run here."""
+    reference = str(models.baseline)
+    if models.synthetic:
+        keywords = {"synthetic": reference, "bits": bits}
+        needed = _sized(synthetic.config(reference), bits, plan, keywords)
+        needed.check(models.insist)
+        return needed
+    if reference == BASELINE:  # its size is known before it is here
+        _sized(synthetic.config("qwen3-32b"), 4, plan, {}).check(models.insist)
+    path = _installed(reference, progress)
+    keywords = {"reference": str(path), "instruction": _instruction(models)}
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    packed = (config.get("quantization") or {}).get("bits")
+    try:
+        needed = _sized(config, packed, plan, keywords)
+    except (FormatError, KeyError):  # a family that is not known here
+        weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+        needed = _Needed(keywords, weights, 0, _limit())
+    needed.check(models.insist)
+    return needed
+
+
+def _sized(
+    config: dict[str, Any], bits: int | None, plan: Plan, keywords: dict[str, Any]
+) -> _Needed:
+    dtype_bytes = 2 if machine.mlx().device == "gpu" else 4
+    packed = bits if bits in PACKED_BITS else None
+    sizes = Sizes.of(config, Form(packed, dtype_bytes))
+    tokens = max(plan.num_prompt + plan.num_decode, 1024)
+    return _Needed(keywords, sizes.weight_bytes, tokens * sizes.kv_bytes, _limit())
+
+
+def _installed(reference: str, progress: Progress) -> Path:
+    """A baseline's folder, as mlx-lm loads it; nothing as large is fetched unasked."""
+    from paw_mlx.compiler.installed import loadable_by_mlx_lm
+
+    try:
+        path = hub.resolve_base(reference, offline=True)
+    except OfflineError as error:
+        raise NotFound(f"{reference} is not on this machine", hint=error.hints[0]) from error
+    return loadable_by_mlx_lm(path, progress)
+
+
+def _instruction(models: Models) -> str | None:
+    """The program's spec, or its pseudo-program where it has none."""
+    if models.program is None:
+        return None
+    program = formats.load(hub.resolve_program(models.program, offline=True))
+    return program.spec or program.pseudo_program or program.template.text
+
+
+def _limit() -> int:
+    """Bytes that a model may take on this machine."""
+    found = machine.mlx().gpu_bytes if machine.mlx().device == "gpu" else None
+    return found or int(_CPU_SHARE * (machine.system().memory_bytes or 0))

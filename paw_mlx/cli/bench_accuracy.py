@@ -1,0 +1,128 @@
+"""`paw-mlx bench accuracy`: how often outputs are right, by method and kind of task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import settings
+from ..errors import OptionError, listed
+from . import Command, json_option
+from .bench import finish, output_option
+from .common import say, status
+
+if TYPE_CHECKING:
+    from ..benchmarks.tasks import Task
+
+_DERIVED = (
+    "kinds of output are derived from the outputs; lengths are of inputs: short under 100 "
+    "characters, medium under 400"
+)
+
+
+@click.command(cls=Command)
+@click.argument("data")
+@click.option(
+    "--train", metavar="FILE", type=click.Path(path_type=Path),
+    help="Rows for tuned-K to learn from.  [default: the data's own, or half of it]",
+)  # fmt: skip
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME",
+    help="bare, prompted, program, fixed, tuned-K, tuned-all, baseline; again for more.  "
+    "[default: all; of several functions none tuned]",
+)  # fmt: skip
+@click.option("--functions", default=100, show_default=True, help="Drawn from the data at most.")
+@click.option("--inputs", type=int, help="Tested of each function at most.  [default: all]")
+@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--noise", "noises", multiple=True, type=click.Choice(["typos", "paraphrase"]),
+    help="Ask again, with noise in the specs.",
+)  # fmt: skip
+@click.option("--positive", metavar="LABEL", help="Report precision, recall and F1 of this output.")
+@click.option("--interpreter", default="qwen3-0.6b", metavar="REF", show_default=True)
+@click.option("--bits", type=click.Choice(["4", "6", "8", "16"]), help="Quantize the base on load.")
+@click.option("--fixed", metavar="PROGRAM", help="Whose LoRA `fixed` runs with.")
+@click.option("--compiler", metavar="REF", help="[default: the published one for the interpreter]")
+@click.option("--pseudo-compiler", metavar="REF", help="[default: as for `paw-mlx compile`]")
+@click.option("--baseline-model", metavar="REF", help="[default: Qwen3-32B in 4 bits]")
+@click.option("--steps", default=120, show_default=True, help="Of training, for tuned-K.")
+@click.option(
+    "--answers", metavar="FILE.jsonl", type=click.Path(path_type=Path),
+    help="Keep every answer there, and go on from those it holds.  [default: in the cache]",
+)  # fmt: skip
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@output_option
+@json_option
+def command(
+    data: str,
+    train: Path | None,
+    methods: Sequence[str],
+    functions: int,
+    inputs: int | None,
+    seed: int,
+    noises: Sequence[str],
+    positive: str | None,
+    answers: Path | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Ask the functions in DATA by several methods, and count exact matches.
+
+    DATA is `fuzzybench` or `fuzzybench/test_clean`; `bgl` or `clinc`, in the folder that
+    PAW_MLX_EVAL_DATA names; or a path: a parquet, jsonl or csv file of rows spec, input,
+    output, a log as Loghub's, a folder as CLINC's. Compiler and baseline have to be on this
+    machine: what cannot run is a row that says why. An interrupted run goes on where it was.
+    """
+    from ..benchmarks import accuracy, machine, report, tasks
+    from ..benchmarks.answers import Answers
+    from ..benchmarks.methods import NAMES, Lab, check_name, needs_training
+
+    start = machine.condition()
+    halve = any(needs_training(check_name(name)) for name in methods)
+    found = tasks.load(data, train=train, halve=halve, seed=seed)
+    chosen = tasks.sample(found, functions, inputs, seed)
+    _check_positive(positive, chosen)
+    if not methods:
+        tuned, fixed = len(found) == 1, options["fixed"] is not None
+        methods = [n for n in NAMES if tuned or not needs_training(n)]
+        methods = [n for n in methods if fixed or n != "fixed"]
+    asked, specs = tuple(dict.fromkeys(methods)), (None, *dict.fromkeys(noises))
+    study = accuracy.Study(chosen, asked, specs, positive, seed)
+    with Lab(_options(seed=seed, **options), status) as lab:
+        made_with = accuracy.settings(study, lab)
+        path = answers or _kept(made_with)
+        with Answers(path, made_with) as kept:
+            if not as_json:
+                say(f"answers in {path}" + (f", {len(kept)} so far" if len(kept) else ""))
+            rows = accuracy.run(study, lab, kept, status)
+    about = {"source": Path(data).name, "functions_in_all": len(found), "inputs": inputs}
+    about |= {key: value for key, value in made_with.items() if value is not None}
+    about |= {"positive": positive, "commonest": accuracy.commonest(chosen), "groups": _DERIVED}
+    made = report.make("accuracy", rows, about, synthetic=False, start=start)
+    finish(made, output, as_json)
+
+
+def _options(bits: str | None, baseline_model: str | None, **others: Any) -> Any:
+    """The options of methods; what is not given keeps its default."""
+    from ..benchmarks.methods import Options
+
+    others |= {"bits": int(bits) if bits else None, "baseline": baseline_model}
+    return Options(**{key: value for key, value in others.items() if value is not None})
+
+
+def _check_positive(positive: str | None, tasks: Sequence[Task]) -> None:
+    outputs = sorted({output for task in tasks for output in task.outputs})
+    if positive is not None and positive not in outputs:
+        raise OptionError(f"no output is {positive!r}", hint=f"There are {listed(outputs)}.")
+
+
+def _kept(made_with: dict[str, Any]) -> Path:
+    """Where answers of these settings are kept; other settings, another file."""
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
+    return settings.cache_dir() / "accuracy" / f"{digest}.jsonl"

@@ -1,0 +1,78 @@
+"""`paw-mlx bench compile`: what compiling costs, phase by phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import OptionError, PawError
+from . import Command, json_option
+from .bench import finish, output_option
+from .common import read_input, say, status
+from .specs import Wish, read_text, read_wishes
+
+
+@click.command(cls=Command)
+@click.argument("specs", required=False, metavar="[SPECS]")
+@click.option("--compiler", metavar="REF", help="[default: the published one for the interpreter]")
+@click.option("--interpreter", metavar="REF", help="Compile for this base.  [default: qwen3-0.6b]")
+@click.option(
+    "--bits", type=click.Choice(["4", "6", "8", "16", "32"]),
+    help="Of the encoder, where it has yet to be converted.  [default: 8]",
+)  # fmt: skip
+@click.option(
+    "--pseudo-compiler", metavar="REF",
+    help="Any instruct model that mlx-lm loads.  [default: Qwen3-4B-Instruct-2507 in 4 bits]",
+)  # fmt: skip
+@click.option(
+    "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
+    help="Take this one for every spec; no pseudo-compiler is loaded.",
+)  # fmt: skip
+@click.option("--keep-loaded", is_flag=True, help="Keep the pseudo-compiler in memory.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@output_option
+@json_option
+def command(
+    specs: str | None,
+    compiler: str | None,
+    pseudo_program: Path | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compile SPECS and report what each phase took; the programs are not kept.
+
+    SPECS is a text file with a spec on each line, a .jsonl of rows {"spec": …}, or `-` for
+    lines of standard input, which is also read when SPECS is left out of a pipe.
+    """
+    wishes = _wishes(specs)
+    given = read_text(pseudo_program) if pseudo_program else None
+    from ..benchmarks import compiling, machine, report
+    from ..compiler.pipeline import Compiler, Job
+
+    start = machine.condition()
+    settings = {key: value for key, value in options.items() if value not in (None, False)}
+    settings |= {"num_specs": len(wishes), "pseudo_program": "given" if given else "written"}
+    bits = options.pop("bits")
+    chosen = {key: value for key, value in options.items() if value is not None}
+    loaded = Compiler.load(compiler, bits=bits and int(bits), progress=status, **chosen)
+    with loaded:
+        jobs = [Job(wish.spec, given or wish.pseudo_program) for wish in wishes]
+        rows = compiling.run(loaded, jobs, (lambda line: None) if as_json else say)
+    if all("error" in row for row in rows):
+        raise PawError(f"none of {len(rows)} specs was compiled: {rows[0]['error']}")
+    made = report.make("compile", rows, settings, synthetic=False, start=start)
+    finish(made, output, as_json)
+
+
+def _wishes(specs: str | None) -> list[Wish]:
+    """The specs; OptionError for none."""
+    if specs not in (None, "-") and Path(str(specs)).suffix == ".jsonl":
+        return read_wishes([Path(str(specs))])
+    text = read_input(None, Path(specs)) if specs and specs != "-" else read_input(specs, None)
+    found = [Wish(line.strip(), "") for line in text.splitlines() if line.strip()]
+    if not found:
+        raise OptionError("there is no spec", hint="Give a file with a spec on each line.")
+    return found

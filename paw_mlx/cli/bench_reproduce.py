@@ -1,0 +1,36 @@
+"""`paw-mlx bench reproduce`: the paper's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from . import Command, json_option
+from .bench import finish, output_option
+from .common import say
+
+
+@click.command(cls=Command)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@output_option
+@json_option
+def command(results: Sequence[Path], output: Path | None, as_json: bool) -> None:
+    """Show the paper's figures beside those in RESULTS, files or folders of `bench … -o`.
+
+    Without RESULTS: those that came with the source. The newest result that has a figure
+    gives it; where none has, the row names the command that measures it.
+    """
+    from ..benchmarks import machine, report, reproduce
+
+    start = machine.condition()
+    found = reproduce.gathered(results or [report.RESULTS])
+    if not found:
+        say("no results there; `paw-mlx bench speed -o FOLDER` writes one")
+    rows = reproduce.claims(found)
+    synthetic = any("synthetic weights" in row["note"] for row in rows)
+    settings = {"results": len(found)}
+    finish(
+        report.make("reproduce", rows, settings, synthetic=synthetic, start=start), output, as_json
+    )

@@ -1,0 +1,61 @@
+"""`paw-mlx bench versus`: paw-mlx, mlx-lm and llama.cpp in turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from . import Command, json_option
+from .bench import finish, output_option
+from .common import say
+
+
+@click.command(cls=Command)
+@click.option("--interpreter", metavar="REF", help="[default: the program's, or qwen3-0.6b]")
+@click.option("--program", metavar="PROGRAM", help="[default: one made up, of rank 64]")
+@click.option("--bits", type=click.Choice(["4", "6", "8", "16"]), help="Quantize the base.")
+@click.option(
+    "--cases", metavar="FILE.jsonl", type=click.Path(path_type=Path),
+    help="Inputs that outputs are compared on.  [default: made up]",
+)  # fmt: skip
+@click.option("--rounds", type=click.IntRange(1), help="[default: 5, behind 1 that warms up]")
+@click.option("--quick", is_flag=True, help="Reduced sizes: shows that it runs.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@output_option
+@json_option
+def command(
+    interpreter: str | None,
+    program: str | None,
+    bits: str | None,
+    cases: Path | None,
+    rounds: int | None,
+    quick: bool,
+    offline: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run one base and one adapter under paw-mlx, mlx-lm and llama.cpp, round by round.
+
+    llama.cpp takes part if llama-cpp-python is installed and the base is a GGUF file.
+    """
+    from .. import formats, hub
+    from ..benchmarks import machine, report, versus
+    from ..cases import read_cases
+    from ..profiles import base_name
+
+    start = machine.condition()
+    texts = [case.input for case in read_cases(cases)] if cases else []
+    loaded = None
+    if program:
+        loaded = formats.load(hub.resolve_program(program, offline=offline))
+    reference = interpreter or (base_name(loaded.interpreter) if loaded else "qwen3-0.6b")
+    base = hub.resolve_base(reference, offline=offline, progress=say)
+    plan = versus.QUICK if quick else versus.Plan()
+    plan = replace(plan, rounds=rounds) if rounds else plan
+    number = int(bits) if bits else None
+    rows = versus.run(base, loaded, texts, plan, number, (lambda line: None) if as_json else say)
+    settings = versus.settings(plan, number, len(texts), made_up=loaded is None)
+    settings |= {"interpreter": base.name, "program": Path(program).name if program else None}
+    finish(report.make("versus", rows, settings, synthetic=False, start=start), output, as_json)

@@ -1,0 +1,233 @@
+"""What `paw-mlx doctor` finds: every check is a function of `Facts` alone.
+
+So a Mac's are tested anywhere. A check says what is there, in a sentence, and where something
+lacks, the command that mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hub import Installed
+from .ls import megabytes
+
+if TYPE_CHECKING:
+    from ..benchmarks.machine import Hardware, Library
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+_LOW_BYTES = 2_000_000_000  # what a base of 0.6B takes while it is fetched and quantized
+_ONLINE = "env -u PAW_OFFLINE -u HF_HUB_OFFLINE paw-mlx pull smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: a sentence, and the command that mends it. A problem keeps programs from
+    running; a warning does not."""
+
+    name: str
+    state: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of ours; `parts` are the bytes in the folders it holds."""
+
+    path: Path
+    parts: dict[str, int]
+    free_bytes: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the checks judge."""
+
+    system: str  # as sys.platform has it
+    processor: str  # that Python is built for
+    card: dict[str, Any]
+    hardware: Hardware
+    mlx: Library
+    lacking_units: list[str] | None  # as benchmarks.machine.matrix_units has it
+    nvidia: bool
+    chosen_device: str | None
+    chosen_blas: str | None
+    offline: bool
+    unreachable: str | None
+    data: Folder
+    cache: Folder
+    installed: list[Installed]
+    damaged: dict[str, str]
+
+
+def checks(facts: Facts) -> Iterator[Check]:
+    """Every finding, in the order in which they are shown."""
+    yield _chip(facts)
+    yield Check("system", OK, str(facts.card["os"]))
+    yield _python(facts)
+    yield _mlx(facts)
+    if facts.mlx.problem is None:
+        yield _gpu(facts)
+        yield from _matrix_units(facts)
+        yield from _blas(facts)
+    yield _mlx_lm(facts)
+    yield _memory(facts)
+    yield _hub(facts)
+    yield _disk("data", facts.data)
+    yield _disk("cache", facts.cache)
+    yield _bases(facts)
+    yield _compilers(facts)
+
+
+def _chip(facts: Facts) -> Check:
+    card, speed = facts.card, facts.card["bandwidth_gb_s"]
+    parts = [str(one) for one in (card["chip"] or "unknown", card["model"]) if one]
+    for kind in ("cpu", "gpu"):
+        if cores := card[f"{kind}_cores"]:
+            parts.append(f"{cores} {kind.upper()} cores")
+    if isinstance(speed, list):
+        parts.append(f"{speed[0]:g} to {speed[1]:g} GB/s, which is not certain")
+    elif speed:
+        parts.append(f"{speed:g} GB/s")
+    elif facts.system == "darwin":
+        parts.append("a bandwidth that is not known here")
+    return Check("chip", OK, ", ".join(parts))
+
+
+def _reinstall(facts: Facts) -> str:
+    """For the wheels that fit this system best: pip keeps those that came with another one."""
+    package = "mlx" if facts.system == "darwin" else "mlx[cpu]"
+    return f"pip install --force-reinstall --no-cache-dir '{package}>=0.32,<0.33'"
+
+
+def _python(facts: Facts) -> Check:
+    built = f"{facts.card['python']} for {facts.processor}"
+    if facts.system != "darwin" or facts.processor == "arm64":
+        return Check("python", OK, built)
+    if facts.hardware.translated or "Apple" in (facts.hardware.chip or ""):
+        message = f"{built} runs under Rosetta, and MLX runs on a Python for arm64 alone"
+        return Check("python", PROBLEM, message, "uv venv --python cpython-3.12-macos-aarch64-none")
+    return Check("python", PROBLEM, f"{built}: MLX runs on Apple silicon, and this Mac has Intel's")
+
+
+def _mlx(facts: Facts) -> Check:
+    lib = facts.mlx
+    if lib.problem is None:
+        wheel = f"wheel {lib.wheel}" if lib.wheel else "not from a wheel"
+        return Check("mlx", OK, f"{lib.version or 'unknown version'}, {wheel}")
+    # Another Python is the way out where there is no wheel for this one.
+    mend = _reinstall(facts) if _python(facts).state == OK else None
+    if lib.version is None:
+        return Check("mlx", PROBLEM, "not installed", mend)
+    return Check("mlx", PROBLEM, f"{lib.version} cannot be imported: {lib.problem}", mend)
+
+
+def _gpu(facts: Facts) -> Check:
+    lib = facts.mlx
+    if lib.gpu is None and lib.device == "gpu":
+        message = "MLX is to compute on a GPU and sees none: headless, sandboxed or virtualized?"
+        return Check("gpu", PROBLEM, message, "export PAW_MLX_DEVICE=cpu")
+    if lib.gpu is not None:
+        where = "" if lib.device == "gpu" else "; PAW_MLX_DEVICE has programs run on the CPU"
+        return Check("gpu", OK, f"{lib.gpu} ({lib.architecture}){where}")
+    if facts.nvidia and facts.chosen_device is None:
+        message = "an NVIDIA GPU is here, and this MLX computes on the CPU"
+        return Check("gpu", WARNING, message, "pip install 'paw-mlx[cuda]'")
+    return Check("gpu", OK, "none in use; programs run on the CPU")
+
+
+def _matrix_units(facts: Facts) -> Iterator[Check]:
+    if facts.mlx.gpu is None or facts.system != "darwin":
+        return
+    lacking = facts.lacking_units
+    if lacking is None:
+        yield Check("matrix units", OK, "none in this GPU: they came with the M5")
+    elif not lacking:
+        yield Check("matrix units", OK, "in reach; they evaluate prompts faster")
+    else:
+        message = f"out of reach, so prompts take longer; they need {' and '.join(lacking)}"
+        mend = "softwareupdate --list" if lacking[0].startswith("macOS") else _reinstall(facts)
+        yield Check("matrix units", WARNING, message, mend)
+
+
+def _blas(facts: Facts) -> Iterator[Check]:
+    if facts.system != "linux":
+        return
+    if loaded := facts.card["blas"]:
+        yield Check("blas", OK, f"{loaded}, loaded before MLX")
+    elif facts.mlx.device == "gpu" and facts.mlx.gpu:
+        yield Check("blas", OK, "MLX's own; programs run on the GPU")
+    else:
+        if facts.chosen_blas == "none":
+            mend = "unset PAW_MLX_BLAS"
+        elif facts.processor == "x86_64":
+            mend = "pip install 'paw-mlx[blas]'"
+        else:
+            mend = "apt install libopenblas0"
+        slow = "none but MLX's own, with which programs are a hundred times slower"
+        yield Check("blas", WARNING, slow, mend)
+
+
+def _mlx_lm(facts: Facts) -> Check:
+    if version := facts.card["mlx_lm"]:
+        return Check("mlx-lm", OK, str(version))
+    return Check("mlx-lm", WARNING, "not installed; compiling needs it", "pip install mlx-lm")
+
+
+def _memory(facts: Facts) -> Check:
+    total, usable = facts.card["memory_bytes"], facts.mlx.gpu_bytes
+    parts = [f"{total / 1e9:.1f} GB" if total else "unknown"]
+    if usable:
+        parts.append(f"the GPU may use {usable / 1e9:.1f} GB")
+    if (limit := facts.hardware.wired_limit_mb) is not None:
+        parts.append(f"iogpu.wired_limit_mb is {limit}" + (", the system's choice" * (not limit)))
+    return Check("memory", OK, "; ".join(parts))
+
+
+def _hub(facts: Facts) -> Check:
+    if facts.offline:
+        return Check("hub", OK, "offline, as PAW_OFFLINE or HF_HUB_OFFLINE says")
+    if facts.unreachable:
+        message = f"{facts.unreachable}; what is installed runs without it"
+        return Check("hub", WARNING, message, "export PAW_OFFLINE=1")
+    return Check("hub", OK, "in reach")
+
+
+def _disk(name: str, folder: Folder) -> Check:
+    sizes = ", ".join(f"{part} {megabytes(size)}" for part, size in folder.parts.items())
+    message = f"{folder.path}: {sizes}; {folder.free_bytes / 1e9:.1f} GB free"
+    if not folder.writable:
+        mend = "export PAW_MLX_HOME=~/paw-mlx"
+        return Check(name, WARNING, f"{folder.path} cannot be written", mend)
+    if folder.free_bytes < _LOW_BYTES:
+        return Check(name, WARNING, message, "paw-mlx rm NAME; paw-mlx ls shows what takes room")
+    return Check(name, OK, message)
+
+
+def _bases(facts: Facts) -> Check:
+    for name, damage in facts.damaged.items():
+        return Check("bases", WARNING, damage, f"paw-mlx pull {name}")
+    if found := names(facts, "base"):
+        return Check("bases", OK, ", ".join(found))
+    if facts.offline:
+        message = "none is installed, and the network is not to be touched"
+        return Check("bases", PROBLEM, message, _ONLINE)
+    message = "none is installed; one is fetched when a program needs it"
+    return Check("bases", WARNING, message, "paw-mlx pull smollm2-135m")
+
+
+def _compilers(facts: Facts) -> Check:
+    if found := names(facts, "compiler"):
+        return Check("compilers", OK, ", ".join(found))
+    message = "none is installed; one is fetched when something is compiled"
+    return Check("compilers", OK, message, "paw-mlx pull paw-4b-qwen3-0.6b")
+
+
+def names(facts: Facts, kind: str) -> list[str]:
+    """The names of what is installed; a quantized form is nothing without its base."""
+    of_kind = (one for one in facts.installed if one.kind == kind and one.source != "quantized")
+    return list(dict.fromkeys(one.name for one in of_kind))

@@ -1,0 +1,348 @@
+"""`paw-mlx bench speed`: a whole run, the processes it measures in, and its arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from chat_models import random_model
+from click.testing import CliRunner
+
+from paw_mlx import errors, formats
+from paw_mlx.benchmarks import machine, speed, subjects, synthetic
+from paw_mlx.benchmarks.sizes import Form, Sizes
+from paw_mlx.benchmarks.worker import Worker
+from paw_mlx.cli import cli
+from paw_mlx.errors import HubError, InputTooLong, PawError
+from paw_mlx.interpreter import Interpreter, weights
+
+HERE = f"{__name__}:Subject"
+FLOAT32 = Form(None, 4, fused=False)
+MEASURED = {
+    *("prefill_tok_s", "decode_tok_s", "ttft_cold_s", "ttft_warm_s", "calls_s", "active_bytes"),
+    *("peak_bytes", "cache_bytes", "footprint_peak_bytes", "expected_peak_bytes", "token_bytes"),
+}
+KEYS = {
+    *("subject", "model", "engine", "bits", "form", "weight_bytes", "adapter_bytes", "load_s"),
+    *("ceiling_tok_s", "skipped"),
+}
+
+
+class Subject:
+    """What the tests let a process do."""
+
+    def __init__(self, fails: bool = False) -> None:
+        if fails:
+            raise errors.OptionError("no such thing", hint="Take another.")
+
+    def answer(self, text: str) -> str:
+        print("a library prints")
+        os.write(1, b"{}\n")
+        return text
+
+    def fail(self) -> None:
+        raise InputTooLong("it is too long", hint="Cut it.")
+
+    def stumble(self) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def exhaust(self) -> None:
+        raise RuntimeError("[malloc] Unable to allocate 99 bytes.")
+
+    def die(self, number: int) -> None:
+        os.kill(os.getpid(), number)
+
+    def leave(self) -> None:
+        print("no such library", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(3)
+
+    def sleep(self) -> None:
+        print(os.getpid(), file=sys.stderr, flush=True)
+        time.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Processes find this module, as pytest does."""
+    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+# The whole
+
+
+def test_a_quick_run_prints_one_object_with_every_key():
+    command = [sys.executable, "-c", "from paw_mlx.cli import main; main()", "bench", "speed"]
+    start = time.monotonic()
+    done = subprocess.run(
+        [*command, "--synthetic", "--quick", "--json"], capture_output=True, text=True, timeout=120
+    )
+    assert time.monotonic() - start < 60
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    assert (report["kind"], report["synthetic"]) == ("speed", True)
+    assert report["settings"]["num_prompt"] == 32
+    assert set(report["conditions"]) == {"start", "end"}
+    assert [row["subject"] for row in report["rows"]] == ["base", "program", "baseline"]
+    for row in report["rows"]:
+        assert row.keys() >= KEYS | MEASURED
+        assert row["skipped"] is None
+        assert row["load_s"] is None  # nothing was read
+        assert row["calls_s"].keys() == {"1", "8", "32"}
+        assert all(rate > 0 for rate in row["calls_s"].values())
+        assert row["decode_tok_s"]["num"] == 1
+        assert row["weight_bytes"] <= row["active_bytes"] <= row["peak_bytes"]
+        assert row["peak_bytes"] <= row["batch_peak_bytes"]
+    base, program, baseline = report["rows"]
+    assert base["adapter_bytes"] == 0 < program["adapter_bytes"]
+    assert program["token_bytes"] == base["token_bytes"] + program["adapter_bytes"]
+    assert (baseline["engine"], baseline["bits"]) == ("mlx-lm", 4)
+
+
+def test_a_real_base_and_program_in_two_forms(tmp_path):
+    base = tiny.write_base(tmp_path / "base", "llama")
+    formats.save(tiny.program("llama"), tmp_path / "p.paw", "f32", profile=tiny.profile("llama"))
+    words = ["bench", "speed", "--interpreter", base, "--program", tmp_path / "p.paw", "--quick"]
+    words += ["--bits", "8,16", "--json"]
+    done = CliRunner().invoke(cli, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    rows = report["rows"]
+    assert [(r["subject"], r["bits"]) for r in rows[:-1]] == [
+        ("base", 8), ("program", 8), ("base", 16), ("program", 16),
+    ]  # fmt: skip
+    assert rows[0]["form"] == "float32, 8-bit g64"
+    assert rows[2]["form"] == "float32"
+    assert all(row["load_s"]["num"] == 1 for row in rows[:-1])
+    assert report["settings"]["program"] == "p.paw"
+    # Nothing as large as the baseline is fetched unasked.
+    assert rows[-1]["subject"] == "baseline"
+    assert rows[-1]["skipped"]
+    assert not MEASURED & rows[-1].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bits", "5"], "no list of 4, 6, 8, 16"),
+        (["--synthetic", "--interpreter", "qwen9"], "no synthetic model 'qwen9'"),
+        (["--synthetic", "--program", "x.paw"], "not --program"),
+        (["--no-baseline", "--baseline-model", "x"], "not both"),
+    ],
+)
+def test_wrong_options_are_refused(words, message):
+    done = CliRunner().invoke(cli, ["bench", "speed", "--quick", *words])
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+
+
+# What is measured
+
+
+def test_random_ids_are_decoded_to_their_number_whatever_ends_an_output(tmp_path):
+    base = tiny.write_base(tmp_path / "base", "qwen3")
+    vocab = tiny.config("qwen3")["vocab_size"]
+    config = json.loads(tiny.changed("qwen3", eos_token_id=list(range(vocab))))
+    (base / "config.json").write_text(json.dumps(config))  # every token ends an output
+    paw = subjects.Paw(str(base))
+    paw.load()
+    assert paw.prefill_decode(20, 12, 0)["decode_s"] > 0
+    chat = subjects.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
+    chat.load()
+    assert chat.prefill_decode(20, 12, 0)["decode_s"] > 0
+    assert chat.outputs(["a"]) == [""]
+
+
+def test_both_engines_get_the_same_model_and_the_same_prompt():
+    paw, chat = subjects.Paw(synthetic="tiny", bare=True), subjects.MlxLm(synthetic="tiny")
+    for subject in (paw, chat):
+        subject.load()
+    texts = ["the disk is full", "spring picnic on Friday", "a"]
+    ours, theirs = (subject.outputs(texts, max_tokens=40) for subject in (paw, chat))
+    assert ours == theirs
+    assert len(set(ours)) > 1
+    alone = [chat._answers([text], 1, 40)[0].strip() for text in texts]
+    assert alone == theirs
+
+
+def test_cold_evaluates_the_prefix_and_warm_does_not():
+    for subject in (subjects.Paw(synthetic="tiny"), subjects.MlxLm(synthetic="tiny")):
+        subject.load()
+        subject.first_token(False)
+        cold, warm = (
+            min(subject.first_token(kind)["seconds"] for _ in range(5)) for kind in (False, True)
+        )
+        assert warm < cold
+
+
+def test_calls_are_as_many_as_asked_for_and_all_differ():
+    paw = subjects.Paw(synthetic="tiny")
+    paw.load()
+    seen: list[str] = []
+    paw._interpreter.submit, submit = (  # type: ignore[method-assign]
+        lambda program, text, options=None: (seen.append(text), submit(program, text, options))[1],
+        paw._interpreter.submit,
+    )
+    assert [paw.calls(num, at_once, 4)["num"] for num, at_once in ((3, 1), (12, 4))] == [3, 12]
+    assert len(seen) == len(set(seen)) == 15
+
+
+# Bytes
+
+
+@pytest.mark.parametrize("bits", [None, 4, 6, 8])
+def test_arithmetic_gives_the_bytes_that_a_model_and_a_program_take(bits):
+    sizes = Sizes.of(synthetic.config("tiny"), Form(bits, 4, fused=False))
+    with Worker("paw_mlx.benchmarks.subjects:Paw", synthetic="tiny", bits=bits) as paw:
+        loaded = paw.call("load")
+        before = paw.call("memory")["active_bytes"]
+        paw.call("prefill_decode", num_prompt=32, num_decode=8, seed=0)
+        grown = paw.call("memory")["active_bytes"] - before
+    assert loaded["weight_bytes"] == sizes.weight_bytes
+    assert loaded["adapter_bytes"] == sizes.adapter_bytes(64, packed=True)
+    # The allocator may give a freed buffer again that is a little larger.
+    assert grown == pytest.approx(loaded["adapter_bytes"] + sizes.rows_bytes(96), rel=0.02)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_arithmetic_gives_the_bytes_of_every_family(family, tmp_path):
+    base = weights.load_base(tiny.write_base(tmp_path / "base", family))
+    assert Sizes.of(tiny.config(family), FLOAT32).weight_bytes == base.nbytes
+
+
+def test_arithmetic_gives_the_published_sizes():
+    def weight_bytes(name: str, bits: int | None) -> int:
+        return Sizes.of(synthetic.config(name), Form(bits, 2)).weight_bytes
+
+    assert weight_bytes("qwen3-0.6b", None) == 2 * 596_049_920
+    assert weight_bytes("qwen3-32b", None) == 2 * 32_762_123_264
+    assert weight_bytes("qwen3-0.6b", 4) == pytest.approx(335.4e6, rel=1e-3)
+    assert weight_bytes("qwen3-32b", 4) == pytest.approx(18.43e9, rel=1e-3)
+    assert Sizes.of(synthetic.config("qwen3-0.6b"), Form(4, 2)).kv_bytes == 114_688
+    assert Sizes.of(synthetic.config("qwen3-32b"), Form(4, 2)).kv_bytes == 262_144
+
+
+def test_a_ceiling_is_bandwidth_by_bytes_where_bandwidth_is_known():
+    assert speed.ceiling(335_400_000, 546.0) == pytest.approx(1628, rel=1e-3)
+    assert speed.ceiling(10**9, [300.0, 400.0]) == [300.0, 400.0]
+    assert speed.ceiling(10**9, None) is None
+
+
+# The baseline
+
+
+def skipped(monkeypatch, gpu_bytes: int | None, **models) -> str:
+    """Why a baseline is skipped on a machine whose GPU may use so much; None for no GPU."""
+    device = "cpu" if gpu_bytes is None else "gpu"
+    told = machine.Library(device=device, gpu_bytes=gpu_bytes)
+    monkeypatch.setattr(machine, "mlx", lambda: told)
+    (row,) = speed._baseline(speed.Models(**models), speed.QUICK, lambda line: None)
+    assert row.keys() == {"subject", "model", "engine", "bits", "skipped"}
+    return row["skipped"]
+
+
+def test_a_baseline_that_is_too_large_is_skipped_with_the_numbers(monkeypatch):
+    wanted = "needs 19.7 GB (18.4 weights, 0.3 keys and values, 1.0 besides)"
+    for models in ({"synthetic": True, "baseline": "qwen3-32b"}, {}):
+        why = skipped(monkeypatch, 11_840_000_000, **models)
+        assert wanted in why
+        assert why.endswith("this machine gives 11.8 GB")
+
+
+def test_a_baseline_that_is_not_here_is_skipped_and_not_fetched(monkeypatch):
+    assert "Qwen3-32B-4bit is not on this machine" in skipped(monkeypatch, 10**12)
+
+
+def test_a_large_baseline_is_not_tried_on_a_cpu_unasked(monkeypatch):
+    monkeypatch.setattr(machine, "system", lambda: machine.Hardware(memory_bytes=10**12))
+    assert "hours without a GPU" in skipped(monkeypatch, None, synthetic=True, baseline="qwen3-32b")
+
+
+# The processes
+
+
+def test_what_libraries_print_does_not_reach_the_protocol():
+    with Worker(HERE) as worker:
+        assert worker.call("answer", text="é\n") == "é\n"
+        assert worker.call("answer", text="again") == "again"
+
+
+def test_an_error_comes_out_as_itself_and_a_bug_with_its_traceback():
+    with Worker(HERE) as worker:
+        with pytest.raises(InputTooLong, match=r"^it is too long") as found:
+            worker.call("fail")
+        assert found.value.hints == ["Cut it."]
+        with pytest.raises(RuntimeError, match=r"in stumble\n(.|\n)*ZeroDivisionError: a bug"):
+            worker.call("stumble")
+        with pytest.raises(PawError, match=r"out of memory: \[malloc\]"):
+            worker.call("exhaust")
+        assert worker.call("answer", text="alive") == "alive"
+    with pytest.raises(errors.OptionError, match="no such thing"):
+        Worker(HERE, fails=True)
+
+
+def test_a_dying_process_is_one_sentence():
+    for number, why in ((signal.SIGKILL, "signal 9: out of memory?"), (signal.SIGABRT, "signal 6")):
+        with Worker(HERE) as worker, pytest.raises(PawError) as found:
+            worker.call("die", number=int(number))
+        assert str(found.value) == f"the process that measured Subject was killed by {why}"
+    with Worker(HERE) as worker:
+        with pytest.raises(PawError, match=r"ended with exit code 3: no such library$"):
+            worker.call("leave")
+        with pytest.raises(PawError, match="exit code 3"):  # and it stays dead
+            worker.call("answer", text="a")
+
+
+def test_a_process_ends_with_its_parent_in_the_middle_of_a_call():
+    code = f"from paw_mlx.benchmarks.worker import Worker; w = Worker({HERE!r})\n"
+    code += "print(w._process.pid, flush=True); w.call('sleep')"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists() or _is_zombie(child):
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child lives on")
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_every_error_of_the_package_can_cross():
+    from paw_mlx.benchmarks.worker import _raised, _record
+
+    for error in (HubError("a", hint="b"), errors.PseudoProgramError("a", "the answer")):
+        again = _raised(_record(error)["error"])
+        assert (type(again), str(again)) == (type(error), "a")
+        assert again.hints == error.hints  # type: ignore[attr-defined]
+
+
+def test_an_interpreter_is_closed_before_another_shares_its_layers(tmp_path):
+    base = tiny.write_base(tmp_path / "base", "llama")
+    formats.save(tiny.program("llama"), tmp_path / "p.paw", "f32", profile=tiny.profile("llama"))
+    paw = subjects.Paw(str(base), program=str(tmp_path / "p.paw"))
+    paw.load()
+    paw.prefill_decode(20, 4, 0)
+    before = paw._interpreter
+    got = paw.outputs(["the disk is full"], max_tokens=8)
+    assert before.closed
+    with Interpreter.load(str(base)) as interpreter:
+        fn = interpreter.function(formats.load(tmp_path / "p.paw"))
+        assert got == [fn("the disk is full", max_tokens=8)]

@@ -1,0 +1,158 @@
+"""Engines side by side: the same prompts, the same outputs; what is missing says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from paw_mlx import Interpreter, Program, formats
+from paw_mlx.benchmarks import report, versus
+from paw_mlx.benchmarks.engines import MlxLmProgram, quantization
+from paw_mlx.benchmarks.versus import Engine, Plan
+from paw_mlx.cli import cli
+from paw_mlx.errors import AdapterMismatch, FormatError, PawError
+
+pytest.importorskip("mlx_lm")
+
+SMALL = Plan(num_prompt=16, num_decode=5, rounds=2, num_calls=2, max_tokens=6)
+TEXTS = ["the disk is full", "spring picnic on Friday", "server"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_base(tmp_path_factory.mktemp("base") / "qwen3", "qwen3")
+
+
+def saved(program: Program, path: Path) -> None:
+    formats.save(program, path, None, profile=tiny.profile("qwen3"))
+
+
+@pytest.fixture(scope="module")
+def rows(base: Path) -> dict[str, dict[str, Any]]:
+    found = versus.run(base, tiny.program("qwen3"), TEXTS, SMALL)
+    return {row["engine"]: row for row in found}
+
+
+def test_every_engine_has_a_row(rows: dict[str, Any]) -> None:
+    assert list(rows) == ["paw-mlx", "mlx-lm", "llama.cpp"]
+    for name in ("paw-mlx", "mlx-lm"):
+        row = rows[name]
+        assert row["version"]
+        for key in ("prefill_tok_s", "decode_tok_s", "ttft_warm_s", "calls_s"):
+            assert row[key]["num"] == SMALL.rounds
+            assert 0 < row[key]["min"] <= row[key]["median"]
+        assert row["footprint_peak_bytes"] > 10_000_000
+        assert row["form"] == "float32"
+
+
+def test_mlx_lm_says_the_same_with_our_adapter(rows: dict[str, Any]) -> None:
+    assert rows["paw-mlx"]["same_outputs"] == "3/3"
+    assert rows["mlx-lm"]["same_outputs"] == "3/3"
+
+
+def test_llama_cpp_sits_out_what_is_no_gguf(rows: dict[str, Any]) -> None:
+    assert "GGUF" in rows["llama.cpp"]["skipped"] or "installed" in rows["llama.cpp"]["skipped"]
+    text = report.terminal(_report(rows))
+    assert "llama.cpp: skipped, " in text
+
+
+def _report(rows: dict[str, Any]) -> dict[str, Any]:
+    return report.make("versus", list(rows.values()), {}, synthetic=False, start={})
+
+
+def test_mlx_lm_gets_the_programs_prompts_and_adapter(base: Path, tmp_path: Path) -> None:
+    """In this process: what it answers is what the program does, and not what the base does."""
+    program = tiny.program("qwen3")
+    assert program.adapter
+    saved(program, tmp_path / "p.paw")
+    formats.save_adapter(program.adapter, tmp_path / "mlx", "mlx", tiny.profile("qwen3"))
+    paths = {"program": str(tmp_path / "p.paw"), "adapter": str(tmp_path / "mlx")}
+    theirs = MlxLmProgram(str(base), **paths)
+    theirs.load()
+    with Interpreter.load(str(base)) as interpreter:
+        ours = [interpreter.function(program)(text, max_tokens=8) for text in TEXTS]
+        bare = interpreter.function(replace(program, adapter=None))
+        assert [bare(text, max_tokens=8) for text in TEXTS] != ours
+    assert [text.strip() for text in theirs.outputs(TEXTS, 8)] == ours
+    assert len(set(ours)) == len(TEXTS)
+    assert theirs.first_token(warm=True)["seconds"] > 0
+    assert theirs.calls(3, 1, 4)["num"] == 3
+
+
+def test_an_adapter_that_mlx_lm_cannot_read_is_one_sentence(base: Path, tmp_path: Path) -> None:
+    saved(tiny.program("qwen3"), tmp_path / "p.paw")
+    (tmp_path / "mlx").mkdir()
+    subject = MlxLmProgram(
+        str(base), program=str(tmp_path / "p.paw"), adapter=str(tmp_path / "mlx")
+    )
+    with pytest.raises(FormatError, match="mlx-lm does not load it"):
+        subject.load()
+
+
+def test_missing_llama_cpp_is_a_row_with_a_reason(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versus, "find_spec", lambda name: None)
+    given = versus._Given(tmp_path, tmp_path / "base.gguf", tmp_path / "p", None)
+    engine = Engine("llama.cpp", versus._llama_cpp)
+    engine.open(None, given, SMALL)  # type: ignore[arg-type]
+    row = engine.row([], engine.outputs(TEXTS, SMALL), SMALL)
+    assert "`pip install llama-cpp-python`" in row["skipped"]
+    assert row.keys() == {"engine", "version", "skipped"}
+
+
+class Dying:
+    """A worker whose process is gone."""
+
+    def call(self, name: str, **_: Any) -> Any:
+        raise PawError("the process that measured it was killed by signal 9: out of memory?")
+
+
+@pytest.mark.parametrize("name", ["mlx-lm", "paw-mlx"])
+def test_an_engine_that_dies_in_a_round_is_out_unless_it_is_ours(name: str) -> None:
+    engine = Engine(name, versus._mlx_lm, worker=Dying())  # type: ignore[arg-type]
+    if name == "paw-mlx":
+        with pytest.raises(PawError, match="signal 9"):
+            engine.round(SMALL, counts=True)
+        return
+    engine.round(SMALL, counts=True)
+    engine.round(SMALL, counts=True)
+    assert "signal 9" in engine.row(["a"], engine.outputs(["x"], SMALL), SMALL)["skipped"]
+
+
+def test_a_program_for_another_base_is_our_error(base: Path) -> None:
+    with pytest.raises(AdapterMismatch):
+        versus.run(base, tiny.program("llama"), TEXTS, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *(("m.Q4_K_M.gguf", "GGUF Q4_K_M"), ("Qwen3-0.6B-Q8_0.gguf", "GGUF Q8_0")),
+        *(("x-BF16.gguf", "GGUF BF16"), ("model.gguf", "GGUF")),
+    ],
+)
+def test_a_gguf_file_is_called_by_its_form(name: str, form: str) -> None:
+    assert quantization(name) == form
+
+
+def test_versus_on_the_command_line_makes_a_program_up(base: Path, tmp_path: Path) -> None:
+    arguments = ["bench", "versus", "--interpreter", str(base), "--quick", "--rounds", "1"]
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("".join(f"{json.dumps({'input': t, 'output': ''})}\n" for t in TEXTS))
+    program = tmp_path / "p.paw"
+    saved(tiny.program("qwen3"), program)
+    arguments += ["--program", str(program), "--cases", str(cases), "--json"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert made["kind"] == "versus"
+    assert made["rows"][1]["same_outputs"] == "3/3"
+    assert (made["settings"]["rounds"], made["settings"]["texts"]) == (1, 3)
+    assert str(tmp_path) not in json.dumps(made["settings"])
