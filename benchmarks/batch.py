@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -23,17 +23,13 @@ import click
 from paw_mlx import formats, hub
 from paw_mlx.adapter import Adapter
 from paw_mlx.benchmarks.machine import card
+from paw_mlx.benchmarks.subjects import inputs
 from paw_mlx.cases import read_cases
 from paw_mlx.interpreter import Function, Interpreter, Options, Result
 from paw_mlx.program import Program
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_PROGRAMS = 16
-_SUBJECTS = (
-    "server down", "lunch on Friday", "invoice overdue", "new logo", "password reset",
-    "disk full", "team picnic", "contract to sign", "weekly digest", "build broken",
-)  # fmt: skip
-_PLACES = ("in Oslo", "in Berlin", "at work", "upstairs", "in the lab")
 
 
 @click.command()
@@ -64,12 +60,6 @@ def main(base: str, program: Path, copying: Path, num: int, max_rows: int, as_js
         for key, value in report.items():
             shown = f"{value:.3g}" if isinstance(value, float) else value
             click.echo(f"{key:<22}{shown}")
-
-
-def inputs() -> Iterator[str]:
-    """Short inputs, all different."""
-    for number, place, subject in product(range(1_000_000), _PLACES, _SUBJECTS):
-        yield f"{subject} {place} {number}"
 
 
 def variants(program: Program, num: int) -> list[Program]:

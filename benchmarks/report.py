@@ -150,7 +150,7 @@ def markdown(report: Report, level: int = 1) -> str:
 
 
 def with_results(page: str, folder: Path) -> str:
-    """A page with what stands between its marks made anew from the results in a folder.
+    """A page with what stands between its marks made anew from a folder's results, newest first.
 
     FormatError for a page without marks.
     """
@@ -158,7 +158,8 @@ def with_results(page: str, folder: Path) -> str:
     _, end, tail = rest.partition(_MARKS[1])
     if not (mark and end):
         raise FormatError(f"the page has no {_MARKS[0]} … {_MARKS[1]}")
-    found = [_in_short(path, folder.name) for path in sorted(folder.glob("*.json"))]
+    paths = sorted(folder.glob("*.json"), key=lambda p: (load(p)["date"], p.name), reverse=True)
+    found = [_in_short(path, folder.name) for path in paths]
     return "\n\n".join([f"{head}{mark}", *found, f"{end}{tail}"])
 
 
@@ -169,7 +170,8 @@ def _in_short(path: Path, folder: str) -> str:
     if report["synthetic"]:
         parts.append(f"**{sections.SYNTHETIC}**")
     parts += [as_markdown(table, 4) for table in sections.tables(report) if table.main]
-    plots = [p for p in sorted(path.parent.glob("*.svg")) if p.stem.startswith(f"{path.stem}-")]
+    own = re.compile(re.escape(path.stem) + r"-[a-z][a-z-]*")  # not those of its -2
+    plots = [plot for plot in sorted(path.parent.glob("*.svg")) if own.fullmatch(plot.stem)]
     parts += [f"![{plot.stem}]({folder}/{plot.name})" for plot in plots]
     page = path.with_suffix(".md")
     more = [f"[{name}]({folder}/{name})" for name in (page.name, path.name) if page.is_file()]

@@ -58,7 +58,9 @@ def _settings_notes(report: Mapping[str, Any]) -> Iterator[str]:
 def title(report: Mapping[str, Any]) -> str:
     """What was measured, on what, when."""
     here = "" if report["kind"] == "reproduce" else f" on {chip(report)}"  # rows say where
-    return f"{_TITLES[report['kind']]}{here}, {report['date'][:10]}"
+    known = (report["settings"].get(key) for key in ("source", "interpreter"))
+    about = ", ".join(filter(None, known)) if report["kind"] == "accuracy" else ""
+    return f"{_TITLES[report['kind']]}{about and f': {about},'}{here}, {report['date'][:10]}"
 
 
 def chip(report: Mapping[str, Any]) -> str:

@@ -42,13 +42,14 @@ _SUBJECTS = (
     "server down", "lunch on Friday", "invoice overdue", "new logo", "password reset",
     "disk full", "team picnic", "contract to sign", "weekly digest", "build broken",
 )  # fmt: skip
+_WIDTH = synthetic.INPUT_TOKENS - 1  # characters of an input: a synthetic model's are tokens
 _PLACES = ("in Oslo", "in Berlin", "at work", "upstairs", "in the lab")
 
 
-def inputs() -> Iterator[str]:
-    """Short inputs, all different."""
+def inputs(width: int = 0) -> Iterator[str]:
+    """Short inputs, all different, of at least `width` characters."""
     for number, place, subject in product(range(1_000_000), _PLACES, _SUBJECTS):
-        yield f"{subject} {place} {number}".ljust(synthetic.INPUT_TOKENS - 1)
+        yield f"{subject} {place} {number}".ljust(width)
 
 
 def random_ids(num: int, vocab: int, seed: int) -> list[int]:
@@ -96,7 +97,7 @@ class Paw(_Memory):
     ) -> None:
         self._reference, self._synthetic, self._bits = reference, synthetic, bits
         self._path, self._bare = program, bare
-        self._inputs = inputs()
+        self._inputs = inputs(_WIDTH if synthetic else 0)
 
     def prepare(self) -> None:
         """Load the base, that its quantized form is kept: not what is to be measured."""
@@ -247,7 +248,7 @@ class MlxLm(_Memory):
     ) -> None:
         self._reference, self._synthetic, self._bits = reference, synthetic, bits
         self._instruction = instruction
-        self._inputs = inputs()
+        self._inputs = inputs(_WIDTH if synthetic else 0)
 
     def load(self) -> dict[str, Any]:
         """Read the model, or make it (`load_s` None). NotFound or FormatError."""

@@ -366,7 +366,7 @@ def test_help_lists_the_bench_commands_and_each_is_there() -> None:
 def test_a_page_gets_the_results_between_its_marks(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     path = bench.keep(speed(), folder)
-    report.save(EVERY["accuracy"](), folder)
+    report.save(EVERY["accuracy"]() | {"date": "2026-11-22T09:00:00Z"}, folder)
     page = "# Top\n\n<!-- results -->\nold\n<!-- /results -->\n\nend\n"
     made = report.with_results(page, folder)
     assert report.with_results(made, folder) == made
