@@ -16,18 +16,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from paw_mlx.benchmarks import methods
+from paw_mlx.benchmarks import machine, methods
 from paw_mlx.benchmarks import noise as noises
-from paw_mlx.benchmarks.answers import Answers
-from paw_mlx.benchmarks.methods import Job, Lab, Method
+from paw_mlx.benchmarks.answers import Answers, Unkept
+from paw_mlx.benchmarks.methods import Job, Lab, Method, Tuned
 from paw_mlx.benchmarks.tasks import Row, Task
 from paw_mlx.errors import PawError
 from paw_mlx.wheels import Progress, quiet
 
+VERSIONS = ("paw_mlx", "mlx", "mlx_lm")  # of which answers are, as the machine's card has them
 _Z = 1.959964  # of the normal distribution, 95 % in the middle
 _LENGTHS = ((100, "short"), (400, "medium"))  # characters of an input, below
 _MOST_FUNCTIONS = 20  # that get groups of their own
 _MOST_TOKENS = 512
+_ALL = "tuned-all"
 
 
 class Judged(NamedTuple):
@@ -55,12 +57,17 @@ class Study:
 def run(
     study: Study, lab: Lab, answers: Answers, progress: Progress = quiet
 ) -> list[dict[str, Any]]:
-    """Ask what is not answered yet, and judge. The rows of a report, method by method."""
+    """Ask what is not answered yet, and judge. The rows of a report, method by method.
+
+    A method that cannot run is a row that says why; Unkept if answers cannot be written down.
+    """
     rows: list[dict[str, Any]] = []
     for name in study.methods:
         for noise in study.noises:
             try:
                 rows += _rows(study, name, noise, lab, answers, progress)
+            except Unkept:
+                raise
             except PawError as error:
                 reason = _reason(error, lab)
                 rows.append({"method": name, "noise": noise, "group": "all", "skipped": reason})
@@ -72,6 +79,8 @@ def settings(study: Study, lab: Lab) -> dict[str, Any]:
     options = lab.options
     learns = any(map(methods.needs_training, study.methods))
     compiles, prompts = "program" in study.methods, "baseline" in study.methods
+    compiler, pseudo_compiler = lab.compilers if compiles else (None, None)
+    card = machine.card()
     rows = json.dumps([[task.spec, task.test, task.train] for task in study.tasks])
     return {
         "seed": study.seed,
@@ -82,10 +91,10 @@ def settings(study: Study, lab: Lab) -> dict[str, Any]:
         "weights": lab.fingerprint[:16],
         "steps": options.steps if learns else None,
         "fixed": lab.fixed.digest() if lab.fixed else None,
-        "baseline": _last(options.baseline) if prompts else None,
-        "compiler": _last(options.compiler) if compiles and options.compiler else None,
-        "pseudo_compiler": _last(options.pseudo_compiler) if compiles else None,
-    }
+        "baseline": methods.named(options.baseline) if prompts else None,
+        "compiler": compiler,
+        "pseudo_compiler": pseudo_compiler,
+    } | {key: card[key] for key in VERSIONS}
 
 
 def _reason(error: PawError, lab: Lab) -> str:
@@ -176,6 +185,8 @@ def _rows(
     seconds = way.seconds(jobs)
     if seconds is not None:
         rows[0]["seconds"] = seconds
+    if name != _ALL and _ALL in study.methods and isinstance(way, Tuned) and way.learns_all(jobs):
+        rows[0]["same_as"] = _ALL
     return rows
 
 

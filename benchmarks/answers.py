@@ -1,7 +1,8 @@
 """Every answer of a study, kept as it comes, so that what was interrupted can go on.
 
 A JSONL file. Its first line holds the settings; a study with others is refused, since its
-answers would not be comparable. A line that an interrupt cut short is dropped.
+answers would not be comparable. A line that an interrupt cut short is dropped. The file is locked
+while it is open: two runs on one would spoil it.
 
     {"settings": {...}}
     {"program": name, "seconds"}      a program that was made; it lies in a folder beside the file
@@ -11,8 +12,10 @@ answers would not be comparable. A line that an interrupt cut short is dropped.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,28 +24,41 @@ from paw_mlx.errors import FormatError, HubError, OptionError
 
 Key = tuple[str, str | None, str, str]  # method, noise, function, input
 _KEY = ("method", "noise", "function", "input")
+# Settings that matter to one kind of method alone; the others matter to every answer.
+_MATTER_TO = {
+    "steps": "tuned-",
+    "fixed": "fixed",
+    "baseline": "baseline",
+    "compiler": "program",
+    "pseudo_compiler": "program",
+}
+
+
+class Unkept(HubError):
+    """What a study made cannot be kept: that ends it, since no other method would fare better."""
 
 
 class Answers:
     """The answers in a file, found by what was asked. A context manager."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open the file, or begin it. OptionError if it holds answers of other settings,
-        FormatError if it is no such file, HubError if the disk refuses."""
+        """Open the file, or begin it. OptionError if it holds answers of other settings or
+        another run has it open, FormatError if it is no such file, HubError if the disk
+        refuses."""
         self.path = path
         self._settings: dict[str, Any] = {}
         self._answers: dict[Key, dict[str, Any]] = {}
         self._seconds: dict[str, float] = {}
-        self._read()
-        self._check(settings)
+        self._file = _opened(path)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise HubError(f"cannot write {path}: {error.strerror}") from error
-        merged = self._settings | {k: v for k, v in settings.items() if v is not None}
-        if merged != self._settings:
-            self._write({"settings": merged})
+            self._read()
+            self._check(settings)
+            merged = self._settings | {k: v for k, v in settings.items() if v is not None}
+            if merged != self._settings:
+                self._write({"settings": merged})
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def folder(self) -> Path:
@@ -56,7 +72,7 @@ class Answers:
         return self._answers.get((method, noise, function, text))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Keep an answer."""
+        """Keep an answer. Unkept if the disk refuses."""
         self._write(record)
         self._answers[_key(record)] = record
 
@@ -74,6 +90,11 @@ class Answers:
         """What it took to make a program, 0 for one that was not."""
         return self._seconds.get(name, 0.0)
 
+    def close(self) -> None:
+        """Close the file, and let others have it."""
+        with suppress(OSError):  # each line was flushed; what the disk refused it refuses again
+            self._file.close()
+
     def __len__(self) -> int:
         return len(self._answers)
 
@@ -81,7 +102,7 @@ class Answers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self.close()
 
     def _read(self) -> None:
         try:
@@ -109,13 +130,14 @@ class Answers:
             self._answers[_key(record)] = record
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse settings that differ from the file's. What it does not say may be added."""
+        """Refuse settings that differ from the file's. What it does not say may be added, if it
+        holds no answer to which that matters."""
         if (self._answers or self._seconds) and not self._settings:
             raise FormatError(f"{self.path} holds answers and does not say of which settings")
         other = [
-            f"{key} {self._settings[key]}, not {value}"
+            f"{key} {'unknown' if (held := self._settings.get(key)) is None else held}, not {value}"
             for key, value in settings.items()
-            if value is not None and self._settings.get(key) not in (None, value)
+            if value is not None and not self._agrees(key, value)
         ]
         if other:
             raise OptionError(
@@ -123,12 +145,39 @@ class Answers:
                 hint="Name another file with --answers, or take the same settings.",
             )
 
+    def _agrees(self, key: str, value: Any) -> bool:
+        held, methods = self._settings.get(key), _MATTER_TO.get(key, "")
+        if held is not None:
+            return bool(held == value)
+        return not any(method.startswith(methods) for method, *_ in self._answers)
+
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
             self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as error:
-            raise HubError(f"cannot write {self.path}: {error.strerror}") from error
+            raise Unkept(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _opened(path: Path) -> TextIO:
+    """The file, to append to, locked until it is closed."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise HubError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OptionError(
+            f"another run has {path} open",
+            hint="Wait for its end, or name another file with --answers.",
+        ) from error
+    except OSError as error:
+        file.close()
+        raise HubError(f"cannot lock {path}: {error.strerror}") from error
+    return file
 
 
 def _key(record: Mapping[str, Any]) -> Key:

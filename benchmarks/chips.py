@@ -4,6 +4,8 @@ Apple calls both bins of an M3, M4 or M5 Max by one name, and both bandwidths of
 brand string alone tells neither. GPU cores tell bins apart, memory sizes where those are
 unknown; what they leave open is a range, and a chip that is not listed has no bandwidth here.
 Figures are the makers', in GB/s; what counts is what one token can be read with at best.
+Not listed are M5 Ultra and A18 Pro, for whose figures there is one source alone; nor is one
+enough to say which M6 has which of its two.
 """
 
 from __future__ import annotations
@@ -42,10 +44,8 @@ CHIPS: dict[str, tuple[Bin, ...]] = {
     "Apple M5": _one(153),
     "Apple M5 Pro": _one(307),
     "Apple M5 Max": (Bin(460, (32,), (36,)), Bin(614, (40,), (48, 64, 128))),
-    "Apple M5 Ultra": _one(1200),
-    "Apple M6": (Bin(153, (12,), (16,)), Bin(170, (12,), (24, 32))),
-    "Apple A18 Pro": _one(60),
-    "NVIDIA H200": _one(4800),
+    "Apple M6": (Bin(153), Bin(170)),
+    "NVIDIA H200": _one(4800),  # 4.8 TB/s in the "NVIDIA H200 Tensor Core GPU" datasheet
 }
 
 

@@ -1,8 +1,9 @@
 """Two results of one kind beside each other: ratios, and what got worse beyond noise.
 
 A figure is worse if it is worse by more than the threshold and the two spreads do not meet:
-least and most of several measurements, the 95 % interval of an accuracy. Where something was
-measured once, the threshold alone decides.
+least and most of several measurements, the 95 % interval of an accuracy. A time or a rate that
+was measured once is not judged; of bytes, which do not scatter, the threshold alone decides.
+An accuracy changes in points, anything else as a ratio.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ KEYS = {
     "accuracy": ("method", "noise", "group"),
     "compile": ("spec",),
     "versus": ("engine",),
-    "reproduce": ("what",),
 }
 _MORE_IS_BETTER = ("tok_s", "calls_s", "accuracy")
 _COMPARED = ("tok_s", "calls_s", "_s", "active_bytes", "peak_bytes", "accuracy", "seconds")
 _NOT_OURS = ("expected_peak_bytes", "ceiling_tok_s")  # arithmetic
+_PAIRED = (
+    "Accuracies change in points. Their intervals are compared as those of different rows; "
+    "where both results are of the same rows, a smaller change may count."
+)
 _MACHINE = ("chip", "gpu", "gpu_cores", "memory_bytes", "device", "os", "python", "mlx", "mlx_lm")
 
 
@@ -33,12 +37,19 @@ def compare(before: Report, after: Report, threshold: float) -> dict[str, Any]:
     """What changed: {"kind", "threshold", "rows", "warnings", "num_worse"}.
 
     A row is {"name", "metric", "before", "after", "ratio", "verdict"}: "worse", "better" or
-    None. OptionError for results of two kinds.
+    None. OptionError for results of two kinds, or of `bench reproduce`.
     """
     if before["kind"] != after["kind"]:
         raise OptionError(f"one result is of {before['kind']}, the other of {after['kind']}")
     kind = before["kind"]
+    if kind not in KEYS:
+        raise OptionError(
+            f"results of {kind} are not compared", hint="Compare those that they were made from."
+        )
     old, new = ({_key(kind, row): row for row in r["rows"]} for r in (before, after))
+    if kind == "speed":
+        _align(old, new)
+        _align(new, old)
     rows = [
         judged(_name(new[key]), metric, was, now, threshold)
         for key in old
@@ -62,10 +73,13 @@ def judged(name: str, metric: str, before: Any, after: Any, threshold: float) ->
     assert new is not None
     ratio = new / old if old else None
     up = metric.partition(",")[0].endswith(_MORE_IS_BETTER)
-    gain = 0.0 if ratio is None else ratio - 1 if up else 1 - ratio
+    if metric == "accuracy":
+        gain = new - old
+    else:
+        gain = 0.0 if ratio is None else ratio - 1 if up else 1 - ratio
     apart = _ends(after)[0] > _ends(before)[1] or _ends(after)[1] < _ends(before)[0]
     verdict = None
-    if apart and abs(gain) > threshold:
+    if _is_sure(metric, before, after) and apart and abs(gain) > threshold:
         verdict = "better" if gain > 0 else "worse"
     found = {"name": name, "metric": metric, "before": before, "after": after}
     return found | {"ratio": ratio, "verdict": verdict}
@@ -82,17 +96,31 @@ def table(found: Mapping[str, Any]) -> Table:
         Column("figure", "", lambda row: _label(row["metric"]), left=True),
         Column("before", "", lambda row: _shown(row, "before")),
         Column("after", "", lambda row: _shown(row, "after")),
-        Column("after : before", "", lambda row: row["ratio"] and f"{row['ratio']:.2f}×"),
+        Column("change", "", _change),
         Column("", "", lambda row: row["verdict"] or " ", left=True),
     ]
-    share = percent(found["threshold"], 0)
-    end = f"{found['num_worse']} of {len(rows)} figures are worse by more than {share} %"
-    notes = [*found["warnings"], f"{end} and beyond both spreads."]
+    paired, unit = ([_PAIRED], "points") if found["kind"] == "accuracy" else ([], "%")
+    share = f"{100 * found['threshold']:g} {unit}"
+    end = f"{found['num_worse']} of {len(rows)} figures are worse by more than {share}"
+    notes = [*found["warnings"], *paired, f"{end} and beyond both spreads."]
+    if any(not _is_sure(row["metric"], row["before"], row["after"]) for row in rows):
+        notes.append("Times and rates that were measured once are not judged.")
     return Table("Before and after", columns, rows, notes)
 
 
 def _key(kind: str, row: Row) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in KEYS[kind])
+    """What a row is of; a model goes by its last name: `mlx-community/m` is `m`."""
+    model = str(row.get("model")).rsplit("/", 1)[-1]
+    return tuple(model if name == "model" else row.get(name) for name in KEYS[kind])
+
+
+def _align(rows: dict[Any, Row], others: Mapping[Any, Row]) -> None:
+    """Key a row that was skipped before its bits were known as the other result's row."""
+    for key, row in list(rows.items()):
+        if row.get("skipped") and row.get("bits") is None and key not in others:
+            alike = [other for other in others if other[:-1] == key[:-1] and other not in rows]
+            if len(alike) == 1:
+                rows[alike[0]] = rows.pop(key)
 
 
 def _name(row: Row) -> str:
@@ -113,17 +141,21 @@ def _figures(row: Row) -> dict[str, Any]:
         if isinstance(value, Mapping) and "median" not in value:
             found |= {f"{key}, {num} at once": each for num, each in value.items()}
         elif key == "accuracy":
-            found[key] = {"median": value, "min": row["low"], "max": row["high"]}
+            ends = {"min": row["low"], "max": row["high"]}
+            found[key] = {"median": value, **ends, "num": row["num"]}
         else:
             found[key] = value
-    if row.get("here") is not None:
-        unit = "tok_s" if row["unit"] == "tok/s" else "accuracy" if row["unit"] == "%" else "_s"
-        found[unit] = row["here"]
     return found
 
 
 def _ends(value: Any) -> tuple[float, float]:
     return (value["min"], value["max"]) if isinstance(value, Mapping) else (value, value)
+
+
+def _is_sure(metric: str, *values: Any) -> bool:
+    """Whether figures can be judged: bytes always, others if measured more than once."""
+    once = [not isinstance(value, Mapping) or value["num"] < 2 for value in values]
+    return metric.endswith("_bytes") or not any(once)
 
 
 def _differences(before: Report, after: Report) -> Iterator[str]:
@@ -146,6 +178,10 @@ def _differences(before: Report, after: Report) -> Iterator[str]:
 def _unmatched(old: Mapping[Any, Row], new: Mapping[Any, Row]) -> Iterator[str]:
     yield from (f"Only before: {_name(old[key])}." for key in old if key not in new)
     yield from (f"Only after: {_name(new[key])}." for key in new if key not in old)
+    for key in [key for key in old if key in new]:
+        for one, other, when in ((old[key], new[key], "before"), (new[key], old[key], "after")):
+            if one.get("skipped") and not other.get("skipped"):
+                yield f"Skipped {when}: {_name(other)}, {one['skipped']}."
 
 
 def _label(metric: str) -> str:
@@ -157,13 +193,20 @@ def _label(metric: str) -> str:
     return key.replace("_", " ") + comma + rest
 
 
+def _change(row: Row) -> str | None:
+    """A ratio; of accuracies, which may be 0, the difference in points."""
+    if row["metric"] == "accuracy":
+        return f"{100 * (row['after']['median'] - row['before']['median']):+.1f} points"
+    return row["ratio"] and f"{row['ratio']:.2f}×"
+
+
 def _shown(row: Row, when: str) -> str | None:
     """The figure in the middle; the spread is in the JSON."""
     value, metric = mid(row[when]) or 0, row["metric"]
     if metric.endswith("_bytes"):
         return f"{number(value / 1e6)} MB"
     if metric == "accuracy":
-        return f"{percent(value)} %" if isinstance(row[when], Mapping) else f"{number(value)} %"
+        return f"{percent(value)} %"
     if metric.partition(",")[0].endswith(_MORE_IS_BETTER):
         return number(value)
     return f"{number(value)} s" if value >= 1 else f"{number(1e3 * value)} ms"

@@ -7,6 +7,7 @@ writes pseudo-programs. A phase that was not run (its pseudo-program was given) 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from paw_mlx.wheels import Progress, quiet
 
 _SHORT = {"pseudo_program": "pseudo"}
 _SPEC_CHARACTERS = 60
+_HASH_CHARACTERS = 6
 
 
 def run(
@@ -40,6 +42,9 @@ def row(job: Job) -> dict[str, Any]:
 
 
 def _line(spec: str) -> str:
-    """A spec's beginning, on one line."""
+    """A spec on one line: of a long one the beginning, and a hash that tells it from others."""
     text = " ".join(spec.split())
-    return text if len(text) <= _SPEC_CHARACTERS else f"{text[: _SPEC_CHARACTERS - 1]}…"
+    if len(text) <= _SPEC_CHARACTERS:
+        return text
+    digest = hashlib.sha256(spec.encode()).hexdigest()[:_HASH_CHARACTERS]
+    return f"{text[: _SPEC_CHARACTERS - _HASH_CHARACTERS - 2]}… {digest}"

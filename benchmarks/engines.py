@@ -18,7 +18,7 @@ import mlx.core as mx
 from paw_mlx import formats
 from paw_mlx.benchmarks import subjects
 from paw_mlx.benchmarks.memory import footprint
-from paw_mlx.errors import FormatError
+from paw_mlx.errors import FormatError, InputTooLong
 from paw_mlx.interpreter.weights import read_source
 from paw_mlx.profiles import Profile
 
@@ -81,7 +81,6 @@ class LlamaCpp:
         import llama_cpp
 
         threads = None if llama_cpp.llama_supports_gpu_offload() else os.cpu_count()
-        start = time.perf_counter()
         try:
             self._llm = llama_cpp.Llama(
                 self._reference,
@@ -96,64 +95,57 @@ class LlamaCpp:
             raise FormatError(f"llama.cpp does not load it: {error}") from error
         if not self._llm._lora_adapter:  # a null pointer, which llama-cpp-python takes for one
             raise FormatError("llama.cpp does not load it: the adapter is refused")
-        return {
-            "load_s": time.perf_counter() - start,
-            "form": quantization(self._reference),
-            "weight_bytes": Path(self._reference).stat().st_size,
-            "adapter_bytes": Path(self._adapter).stat().st_size,
-            "model": Path(self._reference).stem,
-        }
+        return {"form": quantization(self._reference)}
 
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
         """Seconds of a random prompt, and of the tokens after the first one behind it."""
         self._llm.reset()
         ids = subjects.random_ids(num_prompt, self._prompts.vocab, seed)
-        prefill_s, decode_s, out = self._generate(ids, num_decode, ends=False)
-        assert len(out) == num_decode
-        return {"prefill_s": prefill_s, "decode_s": decode_s}
+        made = self._generate(ids, num_decode, ends=False)
+        assert len(made.tokens) == num_decode
+        return made.seconds
 
     def first_token(self, warm: bool) -> dict[str, float]:
         """Seconds to the first token, the prefix evaluated anew or, `warm`, kept."""
-        ids = self._prompts.ids(next(self._inputs))
+        text = next(self._inputs)
         if not warm:
             self._llm.reset()
-        return {"seconds": self._generate(ids, 1)[0]}
+        start = time.perf_counter()
+        return {"seconds": self._generate(self._prompts.ids(text), 1).first - start}
 
     def calls(self, num: int, at_once: int, max_tokens: int) -> dict[str, float]:
         """Seconds that so many calls take; the Python package runs one at a time."""
         texts = list(islice(self._inputs, num))
         start = time.perf_counter()
-        outputs = self.outputs(texts, max_tokens)
+        outputs = self._answers(texts, max_tokens, ends=False)
         return {"seconds": time.perf_counter() - start, "num": len(outputs)}
 
     def outputs(self, texts: Sequence[str], max_tokens: int = 512) -> list[str]:
         """The program's outputs."""
-        prompts = [self._prompts.ids(text) for text in texts]
-        return [self._prompts.decode(self._generate(ids, max_tokens)[2]) for ids in prompts]
+        return self._answers(texts, max_tokens)
 
     def memory(self) -> dict[str, int | None]:
         """The process's peak, in bytes; what llama.cpp itself holds it does not say."""
         return {"footprint_peak_bytes": footprint()[1]}
 
-    def _generate(
-        self, ids: list[int], max_tokens: int, ends: bool = True
-    ) -> tuple[float, float, list[int]]:
-        """Seconds to the first token, seconds after it, and the tokens. llama.cpp keeps what
-        a prompt has in common with the last one."""
+    def _answers(self, texts: Sequence[str], max_tokens: int, ends: bool = True) -> list[str]:
+        prompts = (self._prompts.ids(text) for text in texts)
+        found = [self._generate(ids, max_tokens, ends).tokens for ids in prompts]
+        return [self._prompts.decode(ids) for ids in found]
+
+    def _generate(self, ids: list[int], max_tokens: int, ends: bool = True) -> subjects.Generated:
+        """Tokens behind `ids`; llama.cpp keeps what a prompt has in common with the last one.
+
+        InputTooLong beyond the room that it was given.
+        """
+        if len(ids) + max_tokens > self._context:
+            raise InputTooLong(
+                f"a prompt of {len(ids)} tokens and an output of {max_tokens} exceed "
+                f"the {self._context} that llama.cpp was given room for"
+            )
         stop = self._prompts.eos_token_ids if ends else set()
-        out: list[int] = []
-        start = first = time.perf_counter()
-        steps = self._llm.generate(ids, temp=0.0)
-        for token in steps:
-            first = first if out else time.perf_counter()
-            if token in stop:
-                break
-            out.append(int(token))
-            if len(out) == max_tokens:
-                break
-        end = time.perf_counter()
-        steps.close()
-        return first - start, end - first, out
+        start = time.perf_counter()
+        return subjects.taken(start, self._llm.generate(ids, temp=0.0), stop, max_tokens)
 
 
 def quantization(path: str) -> str:

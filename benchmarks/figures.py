@@ -34,7 +34,7 @@ def _speed(rows: Sequence[Row]) -> Iterator[Made]:
     yield (
         "memory",
         _memory_title(rows),
-        "peak bytes that MLX held, each step of the scale ten times the last",
+        "peak bytes that MLX held",
         size,
         lambda axes: _memory(axes, rows),
     )
@@ -77,21 +77,23 @@ def _tokens(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _memory_title(rows: Sequence[Row]) -> str:
-    found = {row["subject"]: row["peak_bytes"] for row in reversed(rows) if row.get("peak_bytes")}
-    if not found.get("program") or found.get("baseline", 0) <= found["program"]:
-        return "Memory at its peak"
-    ratio = number(found["baseline"] / found["program"])
-    return f"Memory at its peak: the program takes 1/{ratio} of the baseline's"
+    """With the ratio to the baseline, where both are in the same number of bits."""
+    known = [row for row in rows if row.get("peak_bytes")]
+    for ours in (row for row in known if row["subject"] == "program"):
+        for theirs in (row for row in known if row["subject"] == "baseline"):
+            ratio = theirs["peak_bytes"] / ours["peak_bytes"]
+            if sections.same_bits(ours, theirs) and ratio > 1:
+                share = f"the program takes 1/{number(ratio)} of the baseline's"
+                return f"Memory at its peak: in {ours['bits']} bits, {share}"
+    return "Memory at its peak"
 
 
 def _memory(axes: Axes, rows: Sequence[Row]) -> None:
     sizes = [row.get("peak_bytes") or 0 for row in rows]
-    axes.set_xscale("log")
     _bars(axes, rows, sizes)
     for y, size in enumerate(sizes):
         axes.text(size, y, f"  {_bytes(size)}", va="center")
-    low = 10 ** (len(str(min(sizes))) - 2)
-    axes.set_xlim(low, 3 * max(sizes))
+    axes.set_xlim(0, 1.18 * max(*sizes, 1))
     _rowed(axes, rows)
 
 
@@ -115,7 +117,7 @@ def _latency(axes: Axes, rows: Sequence[Row]) -> None:
 def _calls(axes: Axes, rows: Sequence[Row], nums: Sequence[str]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    ends = []
+    ends: list[tuple[float, int, str, str]] = []
     for row in rows:
         points = [(int(n), v) for n in nums if (v := sections.calls_s(row, n))]
         if not points:
@@ -124,7 +126,7 @@ def _calls(axes: Axes, rows: Sequence[Row], nums: Sequence[str]) -> None:
         dense = row.get("bits") == 16
         color = _COLORS.get(row["subject"], INK)
         axes.plot(xs, ys, "o--" if dense else "o-", color=color, lw=2, ms=5)
-        ends.append((ys[-1], f"{number(ys[-1])}  {subject(row)}", color))
+        ends.append((ys[-1], xs[-1], f"{number(ys[-1])}  {subject(row)}", color))
     axes.set_xticks([int(n) for n in nums], [f"{n} at once" for n in nums])
     axes.minorticks_off()
     axes.margins(y=0.12)
@@ -132,23 +134,25 @@ def _calls(axes: Axes, rows: Sequence[Row], nums: Sequence[str]) -> None:
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    for y, (_, text, color) in zip(_apart(axes, ends), sorted(ends), strict=True):
+    ends.sort()
+    for y, (_, x, text, color) in zip(_apart(axes, ends), ends, strict=True):
         axes.annotate(
             text,
-            (1, y),
+            (x, y),
             (6, 0),
-            xycoords="axes fraction",
+            xycoords=("data", "axes fraction"),
             textcoords="offset points",
             color=color,
             va="center",
         )
 
 
-def _apart(axes: Axes, ends: Sequence[tuple[float, str, str]], room: float = 0.07) -> list[float]:
-    """Where labels of curves' ends stand, as shares of the height, none on another."""
-    to_share = axes.transData + axes.transAxes.inverted()
+def _apart(axes: Axes, ends: Sequence[tuple[float, Any, Any, Any]]) -> list[float]:
+    """Where labels of curves' ends, in order, stand as shares of the height: none on another."""
+    axes.autoscale_view()  # the limits of what was plotted, which drawing would find only later
+    room, to_share = 0.07, axes.transData + axes.transAxes.inverted()
     places: list[float] = []
-    for value, *_ in sorted(ends):
+    for value, *_ in ends:
         at = float(to_share.transform((1, value))[1])
         places.append(max(at, places[-1] + room) if places else at)
     return places

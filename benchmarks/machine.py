@@ -27,6 +27,9 @@ _SYSCTL = (
     *("kern.osproductversion", "kern.osversion", "iogpu.wired_limit_mb", "sysctl.proc_translated"),
 )
 _TIMEOUT_S = 2.0
+_MEMORY_SHARE = 0.9  # of the memory, where no GPU says how much of it to use
+# What a GPU may use, as Metal recommends; else what it has, as CUDA says.
+_GPU_BYTES = ("max_recommended_working_set_size", "memory_size", "total_memory")
 _HERE = Path(__file__).resolve()
 
 
@@ -68,11 +71,12 @@ class Library:
 def card() -> dict[str, Any]:
     """Chip, system, versions and device; `bandwidth_gb_s` is a number, [least, most] or None.
 
+    The bandwidth is what a GPU can reach; where MLX computes on the CPU there is none here.
     `commit` is that of the checkout this package runs from, `-dirty` if files in it changed.
     """
     hardware, library = system(), mlx()
     told = asdict(hardware)
-    name = library.gpu if library.device == "gpu" and library.gpu else hardware.chip
+    name = library.gpu or hardware.chip if library.device == "gpu" else None
     speed = bandwidth(name, hardware.gpu_cores, hardware.memory_bytes)
     loaded = blas.load()
     return {
@@ -89,6 +93,14 @@ def card() -> dict[str, Any]:
         "blas": Path(loaded).name if loaded else None,
         "commit": _commit(),
     }
+
+
+def limit_bytes() -> int | None:
+    """What a model may take: what the GPU that computes says, else most of the memory."""
+    library, physical = mlx(), system().memory_bytes
+    if library.device == "gpu" and library.gpu_bytes:
+        return library.gpu_bytes
+    return int(_MEMORY_SHARE * physical) if physical else None
 
 
 def condition() -> dict[str, Any]:
@@ -119,15 +131,20 @@ def low_power_of(text: str) -> bool | None:
 
 
 def thermal_of(text: str) -> str | None:
-    """`nominal`, or the levels and limits that are not as they should be, of `pmset -g therm`."""
+    """The levels and limits that are not as they should be, of `pmset -g therm`.
+
+    `nominal` if it tells some and all are; where it tells none, silence is no measurement.
+    """
     levels = re.findall(r"((?:Thermal|Performance) Warning Level)\s*=\s*(\d+)", text)
     limits = re.findall(r"(CPU_(?:Speed|Scheduler)_Limit)\s*=\s*(\d+)", text)
     hot = [f"{name} {value}" for name, value in levels if int(value)]
     hot += [f"{name} {value}" for name, value in limits if int(value) < 100]
     if hot:
         return ", ".join(hot)
-    known = levels or limits or "No thermal warning level has been recorded" in text
-    return "nominal" if known else None
+    if levels or limits:
+        return "nominal"
+    silent = "No thermal warning level has been recorded" in text
+    return "no warning recorded" if silent else None
 
 
 @cache
@@ -218,8 +235,7 @@ def mlx() -> Library:
 
 
 def _gpu_bytes(told: dict[str, Any]) -> int | None:
-    """Metal says how much it may use, CUDA how much there is."""
-    size = told.get("max_recommended_working_set_size", told.get("total_memory"))
+    size = next((told[key] for key in _GPU_BYTES if told.get(key)), None)
     return int(size) if size else None
 
 

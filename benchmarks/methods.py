@@ -23,11 +23,11 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats, hub, prompts
-from paw_mlx.benchmarks.answers import Answers
+from paw_mlx.benchmarks.answers import Answers, Unkept
 from paw_mlx.benchmarks.tasks import Row, Task, shots
 from paw_mlx.cases import Case
 from paw_mlx.compiler.chat import ChatModel
-from paw_mlx.compiler.installed import loadable_by_mlx_lm
+from paw_mlx.compiler.installed import compiler_for, loadable_by_mlx_lm
 from paw_mlx.compiler.pipeline import PSEUDO_COMPILER, Compiler
 from paw_mlx.compiler.pipeline import Job as CompilerJob
 from paw_mlx.compiler.training import Recipe, train
@@ -42,7 +42,6 @@ BASELINE = "mlx-community/Qwen3-32B-4bit"
 INSTRUCTION = "Reply with the output alone, and nothing else."
 _TUNED = re.compile(r"tuned-([1-9]\d{0,5}|all)")
 _STORED = "q4_0"  # as `paw-mlx train` and `paw-mlx compile` store A and B
-_MEMORY_SHARE = 0.9  # of the memory, where no GPU says how much of it to use
 
 Outputs = Iterator[str | PawError]
 
@@ -92,9 +91,23 @@ class Lab:
         return formats.load(hub.resolve_program(self.options.fixed, offline=self.options.offline))
 
     @cached_property
+    def compilers(self) -> tuple[str | None, str]:
+        """What specs are compiled with, to be recorded: compiler (None if there is none) and
+        pseudo-compiler."""
+        options, compiler = self.options, self.options.compiler
+        with suppress(OptionError):  # none is published for this interpreter
+            compiler = compiler or compiler_for(options.interpreter)
+        return compiler and named(compiler), named(options.pseudo_compiler)
+
+    @cached_property
     def trainee(self) -> Base:
         """The base again, as training wants it."""
         return load_base(self.path, exact=True)
+
+    def free_trainee(self) -> None:
+        """Give its memory back; who trains again loads it again."""
+        self.__dict__.pop("trainee", None)
+        mx.clear_cache()
 
     def tokens(self, text: str) -> int:
         return len(self.interpreter.base.tokenizer.encode(text))
@@ -171,7 +184,10 @@ class Made(Method):
             if isinstance(made, PawError):
                 self.failed[name] = made.with_traceback(None)
                 continue
-            formats.save(made, self.kept.folder / name, _STORED, profile=self.lab.profile)
+            try:
+                formats.save(made, self.kept.folder / name, _STORED, profile=self.lab.profile)
+            except HubError as error:
+                raise Unkept(str(error)) from error
             self.kept.add_program(name, seconds)
         if self.failed and len(self.failed) == num_all:
             raise next(iter(self.failed.values()))
@@ -192,7 +208,7 @@ class Compiled(Made):
     """One-pass compiling; compiler and pseudo-compiler have to be on this machine."""
 
     def name(self, job: Job) -> str:
-        return f"compiled-{_digest(job.spec)}.paw"
+        return f"compiled-{_digest(job.spec, self.lab.compilers)}.paw"
 
     def make(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Program | PawError, float]]:
         if not jobs:
@@ -249,6 +265,10 @@ class Tuned(Made):
             else:
                 yield job, trained.program, trained.seconds
 
+    def learns_all(self, jobs: Sequence[Job]) -> bool:
+        """Whether it is trained on all rows there are, as tuned-all is."""
+        return all(len(self._rows(job)) == len(job.task.train) for job in jobs)
+
     def _rows(self, job: Job) -> list[Row]:
         return shots(job.task, self.num, self.lab.options.seed)
 
@@ -268,6 +288,7 @@ class Baseline(Method):
             raise NotFound(
                 f"{reference} is not on this machine", hint=f"paw-mlx pull {reference}"
             ) from error
+        self.lab.free_trainee()
         _check_memory(path, reference)
         self.lab.progress(f"loading {reference}")
         self._model = ChatModel(loadable_by_mlx_lm(path, self.lab.progress))
@@ -276,8 +297,9 @@ class Baseline(Method):
         assert self._model is not None
         template = prompt(job.spec, ("", ""))
         conversations = [[{"role": "user", "content": template.render(text)}] for text in inputs]
-        with suppress(PawError):  # too long for the window: each input says so itself
-            self._model.share(*conversations[:2])
+        if len(conversations) > 1:
+            with suppress(PawError):  # too long for the window: each input says so itself
+                self._model.share(*conversations[:2])
         for conversation in conversations:
             try:
                 yield self._model.answer(conversation, job.max_tokens, lambda text: False).strip()
@@ -320,6 +342,16 @@ def needs_training(name: str) -> bool:
     return _TUNED.fullmatch(name) is not None
 
 
+def named(reference: str) -> str:
+    """A model's reference, to be recorded: a folder without where it lies, but with a hash that
+    tells it from others of its name."""
+    path = Path(reference).expanduser()
+    known = hub.published_compilers()
+    if reference not in known and (path.is_absolute() or path.exists()):
+        return f"{path.name} ({_digest(str(path.resolve()))[:6]})"
+    return known.get(reference, reference)
+
+
 def prompt(spec: str, turn: tuple[str, str]) -> Template:
     """How a model is prompted with a spec: `prompted` and `baseline` alike."""
     spec = spec.strip().replace(PLACEHOLDER, PLACEHOLDER.strip("{}"))
@@ -354,9 +386,7 @@ def _check_memory(path: Path, reference: str) -> None:
 
     files = [path] if path.is_file() else list(path.glob("*.safetensors"))
     needed = sum(file.stat().st_size for file in files)
-    advised = mx.device_info().get("max_recommended_working_set_size")
-    physical = machine.card()["memory_bytes"]
-    limit = int(advised) if advised else _MEMORY_SHARE * physical if physical else None
+    limit = machine.limit_bytes()
     if limit is not None and needed > limit:
         raise OptionError(
             f"{reference} takes {needed / 1e9:.1f} GB, and this machine lends {limit / 1e9:.1f} GB",

@@ -139,12 +139,12 @@ def terminal(report: Report) -> str:
     return "\n\n".join([*parts, "\n".join(filled(line) for line in about)])
 
 
-def markdown(report: Report, level: int = 1) -> str:
-    """The report as a page of GitHub Markdown, its title a heading of that level."""
-    parts = [f"{'#' * level} {sections.title(report)}"]
+def markdown(report: Report) -> str:
+    """The report as a page of GitHub Markdown."""
+    parts = [f"# {sections.title(report)}"]
     if report["synthetic"]:
         parts.append(f"**{sections.SYNTHETIC}**")
-    parts += [as_markdown(table, level + 1) for table in sections.tables(report)]
+    parts += [as_markdown(table, 2) for table in sections.tables(report)]
     parts += [sections.machine_line(report), sections.run_line(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -179,9 +179,12 @@ def _in_short(path: Path, folder: str) -> str:
 
 
 def _nameless(argument: str) -> str:
-    """An argument without the folders of whoever ran the command."""
-    path = PurePath(argument)
-    return path.name if path.is_absolute() and path.name else argument
+    """An argument without the folders of whoever ran the command, also behind `--option=`."""
+    option, equals, value = argument.partition("=")
+    if not (equals and option.startswith("-")):
+        option, equals, value = "", "", argument
+    path = PurePath(value)
+    return option + equals + (path.name if path.is_absolute() and path.name else value)
 
 
 def _slug(text: str) -> str:

@@ -2,11 +2,12 @@
 
 A figure here counts only if it is of the same thing: the accuracy of FuzzyBench, the speed of
 Qwen3-0.6B. The newest result that has it gives it; where none has, the row says what measures
-it. Paper: arXiv 2607.02512; its speeds are llama.cpp's on a MacBook M3.
+it, or why nothing does. Paper: arXiv 2607.02512; its speeds are llama.cpp's on a MacBook M3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +15,35 @@ from typing import Any
 
 from paw_mlx.benchmarks import report
 from paw_mlx.benchmarks.report import Report
-from paw_mlx.benchmarks.sections import chip, mid, subject
-from paw_mlx.benchmarks.tables import Row
+from paw_mlx.benchmarks.sections import chip, mid, same_bits, subject
+from paw_mlx.benchmarks.tables import Row, percent
 from paw_mlx.errors import FormatError, NotFound
 
-_SPEED = "`paw-mlx bench speed` measures it"
-_DENSE = "`paw-mlx bench speed --bits 16` measures it, with room for the baseline in 16 bits"
-_ACCURACY = "`paw-mlx bench accuracy fuzzybench` measures it"
+_SPEED = "not here yet; `paw-mlx bench speed` measures it"
+_DENSE = "not here yet; `paw-mlx bench speed --bits 16` measures it"
+_DENSE_32B = (
+    "not here yet; `paw-mlx bench speed --bits 16 --baseline-model Qwen/Qwen3-32B` measures it, "
+    "with room for the baseline in 16 bits"
+)
+_PAIRED = (
+    "not here yet; `paw-mlx bench speed --bits 4` measures it: both in the same number of bits"
+)
+_ACCURACY = "not here yet; `paw-mlx bench accuracy fuzzybench` measures it"
+_CACHED = "nothing measures it: the loads of `paw-mlx bench speed` are of files that are cached"
 
 Found = tuple[float, str]  # a figure, and which row it is of
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure of the paper, how a report answers it, and the command that does."""
+    """A figure of the paper, how a report answers it, and what is said where none does."""
 
     what: str
     paper: float
     unit: str
     kind: str
     find: Callable[[Report], Found | None]
-    command: str
+    otherwise: str
 
 
 def claims(reports: Iterable[Report]) -> list[Row]:
@@ -67,7 +76,7 @@ def _row(claim: Claim, reports: Sequence[Report]) -> dict[str, Any]:
             weights = ", synthetic weights" if made["synthetic"] else ""
             note = f"{of}{weights}; {chip(made)}, {made['date'][:10]}"
             return row | {"here": here, "ratio": here / claim.paper, "note": note}
-    return row | {"here": None, "ratio": None, "note": f"not here yet; {claim.command}"}
+    return row | {"here": None, "ratio": None, "note": claim.otherwise}
 
 
 def _measured(made: Report, who: str, size: str) -> list[Row]:
@@ -79,7 +88,7 @@ def _measured(made: Report, who: str, size: str) -> list[Row]:
         and not row.get("skipped")
         and size in str(row.get("model")).lower()
     ]
-    return sorted(rows, key=lambda row: row.get("bits") or 5)
+    return sorted(rows, key=lambda row: row.get("bits") or math.inf)
 
 
 def _speed(who: str, size: str, key: str, bits: int | None = None) -> Callable[..., Found | None]:
@@ -87,8 +96,8 @@ def _speed(who: str, size: str, key: str, bits: int | None = None) -> Callable[.
 
     def find(made: Report) -> Found | None:
         for row in _measured(made, who, size):
-            value = mid(row.get(key))
-            if value is not None and bits in (None, row.get("bits")):
+            value, wide = mid(row.get(key)), "float32" in str(row.get("form"))  # counts as 16 bits
+            if value is not None and (bits is None or (bits == row.get("bits") and not wide)):
                 return value / scale, subject(row)
         return None
 
@@ -99,7 +108,7 @@ def _times_smaller(made: Report) -> Found | None:
     """The baseline's memory over the program's, in the same number of bits."""
     for ours in _measured(made, "program", "0.6b"):
         for theirs in _measured(made, "baseline", "32b"):
-            if ours.get("bits") == theirs.get("bits") and ours.get("active_bytes"):
+            if same_bits(ours, theirs) and ours.get("active_bytes"):
                 ratio = theirs["active_bytes"] / ours["active_bytes"]
                 return ratio, f"{subject(theirs)} : {subject(ours)}"
     return None
@@ -108,17 +117,30 @@ def _times_smaller(made: Report) -> Found | None:
 def _accuracy(method: str) -> Callable[[Report], Found | None]:
     def find(made: Report) -> Found | None:
         settings = made["settings"]
-        source = str(settings.get("source", "")).lower()
-        base = str(settings.get("interpreter", "")).lower()
-        if "fuzzy" not in source or "0.6b" not in base or made["synthetic"]:
+        source, base = str(settings.get("source")), str(settings.get("interpreter")).lower()
+        if source.partition("/")[0] != "fuzzybench" or "0.6b" not in base or made["synthetic"]:
+            return None
+        large = str(settings.get("baseline"))
+        if method == "baseline" and "32b" not in large.lower():
             return None
         for row in made["rows"]:
             plain = row["group"] == "all" and not row.get("noise") and not row.get("skipped")
             if row["method"] == method and plain:
-                return 100 * row["accuracy"], f"{method}, {row['num']:,} rows of {source}"
+                who = large if method == "baseline" else method
+                rows = f"{who}, {row['num']:,} rows of {source}"
+                return 100 * row["accuracy"], rows + _sample(settings, row)
         return None
 
     return find
+
+
+def _sample(settings: Row, row: Row) -> str:
+    """How much of the data it was, where that was not all, and how far the figure may be off."""
+    some, every, inputs = (settings.get(key) for key in ("functions", "functions_in_all", "inputs"))
+    if inputs is None and some == every:
+        return ""
+    part = f", {some:,} of {every:,} functions" if some and every else ""
+    return f"{part}, 95 % interval {percent(row['low'])}–{percent(row['high'])}"
 
 
 CLAIMS = (
@@ -129,14 +151,14 @@ CLAIMS = (
     Claim(
         "decode, program", 31.6, "tok/s", "speed", _speed("program", "0.6b", "decode_tok_s"), _SPEED
     ),
-    Claim("cold load", 0.48, "s", "speed", _speed("program", "0.6b", "load_s"), _SPEED),
+    Claim("cold load", 0.48, "s", "speed", lambda made: None, _CACHED),
     Claim(
         *("memory, program, 16 bits", 1.2, "GB", "speed"),
         *(_speed("program", "0.6b", "active_bytes", bits=16), _DENSE),
     ),
     Claim(
         *("memory, 32B, 16 bits", 60.0, "GB", "speed"),
-        *(_speed("baseline", "32b", "active_bytes", bits=16), _DENSE),
+        *(_speed("baseline", "32b", "active_bytes", bits=16), _DENSE_32B),
     ),
-    Claim("memory, 32B : program", 50.0, "×", "speed", _times_smaller, _SPEED),
+    Claim("memory, 32B : program", 50.0, "×", "speed", _times_smaller, _PAIRED),
 )

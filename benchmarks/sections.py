@@ -12,6 +12,10 @@ SYNTHETIC = (
     "Synthetic: randomly initialised weights of the exact shapes. Speed and memory are "
     "measured; outputs mean nothing."
 )
+_CLUSTERED = (
+    "rows of one function stand or fall together; the interval counts rows, "
+    "and is narrower than one that counts functions."
+)
 GROUPS = {"kind": "kind of output", "length": "length", "category": "category"}
 GROUPS |= {"function": "function"}
 _MOST = 24  # groups of one sort; the JSON has them all
@@ -49,6 +53,8 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 def _settings_notes(report: Mapping[str, Any]) -> Iterator[str]:
     """What of the settings a reader of the tables has to know."""
     settings = report["settings"]
+    if settings.get("clustered"):
+        yield f"{settings['clustered']:,} functions: {_CLUSTERED}"
     if settings.get("commonest") is not None:
         yield f"Always saying the commonest output: {percent(settings['commonest'])} %."
     if isinstance(settings.get("groups"), str):
@@ -120,7 +126,8 @@ def run_line(report: Mapping[str, Any]) -> str:
 def calls_s(row: Row, num: str) -> float | None:
     """Calls per second with so many at once; of one figure, whatever the number."""
     found = row.get("calls_s")
-    return found.get(num) if isinstance(found, Mapping) and "median" not in found else mid(found)
+    by_num = isinstance(found, Mapping) and "median" not in found
+    return mid(found.get(num) if by_num else found)
 
 
 def nums_at_once(rows: Sequence[Row]) -> list[str]:
@@ -176,7 +183,8 @@ def _speed(rows: Sequence[Row]) -> Iterator[Table]:
     ]
     sizes = [_size(head, unit, scale, key) for head, key in _MEMORY.items()]
     yield Table("Tokens per second", [name, *tokens], rows, notes)
-    yield Table("Load, time to the first token, calls per second", [name, *waits], rows)
+    out = [f"{subject(row)}: left out, {row['left_out']}" for row in rows if row.get("left_out")]
+    yield Table("Load, time to the first token, calls per second", [name, *waits], rows, out)
     yield Table("Memory", [name, *sizes], rows, _forms(rows))
     yield from _ratios(rows)
 
@@ -202,10 +210,12 @@ def _ratios(rows: Sequence[Row]) -> Iterator[Table]:
     programs = [row for row in rows if row["subject"] == "program"]
     pairs = []
     for baseline in (row for row in rows if row["subject"] == "baseline"):
-        alike = [row for row in programs if row.get("bits") == baseline.get("bits")]
+        alike = [row for row in programs if same_bits(row, baseline)]
         pairs += [{"program": row, "baseline": baseline} for row in alike or programs]
     if not pairs:
         return
+    paired = all(same_bits(pair["program"], pair["baseline"]) for pair in pairs)
+    notes = [] if paired else ["Not all are in the same number of bits."]
     nums = nums_at_once(rows)
     columns = [
         Column("program", "", lambda pair: _model(pair["program"]), left=True),
@@ -219,7 +229,12 @@ def _ratios(rows: Sequence[Row]) -> Iterator[Table]:
         _ratio("active", "memory", lambda row: row.get("active_bytes"), inverse=True),
         _ratio("peak", "memory", lambda row: row.get("peak_bytes"), inverse=True),
     ]
-    yield Table("Program : baseline", columns, pairs)
+    yield Table("Program : baseline", columns, pairs, notes)
+
+
+def same_bits(row: Row, other: Row) -> bool:
+    """Whether both are known to be in the same number of bits."""
+    return row.get("bits") is not None and row["bits"] == other.get("bits")
 
 
 def _accuracy(rows: Sequence[Row]) -> Iterator[Table]:
@@ -238,7 +253,12 @@ def _accuracy(rows: Sequence[Row]) -> Iterator[Table]:
         ),
         Column("to make it", "s", lambda row: number(row.get("seconds"))),
     ]
-    yield Table("All rows", columns, overall)
+    notes = [
+        f"{method(row)} is {row['same_as']}: both learn from all rows there are."
+        for row in overall
+        if row.get("same_as")
+    ]
+    yield Table("All rows", columns, overall, notes)
     for sort, found in by_sort(rows).items():
         yield _matrix(sort, found)
 

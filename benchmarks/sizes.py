@@ -171,11 +171,12 @@ def mlx_lm_peak_bytes(
 ) -> int:
     """The same of mlx-lm, whose caches grow by 256 and which reads a prompt's 2048 at once."""
     longest = max(num_prompt + num_decode, num_prefix + num_input)
-    prompt = _mlx_lm_tokens(num_prompt - 1) * sizes.kv_bytes  # its last token is a step of its own
-    grown = _mlx_lm_tokens(longest) * sizes.kv_bytes
+    prompt = mlx_lm_tokens(num_prompt - 1) * sizes.kv_bytes  # its last token is a step of its own
+    grown = mlx_lm_tokens(longest) * sizes.kv_bytes
     step = max(prompt + sizes.workspace_bytes(min(num_prompt, 2048)), grown)
     return sizes.weight_bytes + step
 
 
-def _mlx_lm_tokens(tokens: int) -> int:
+def mlx_lm_tokens(tokens: int) -> int:
+    """The tokens that mlx-lm's caches make room for."""
     return -(-tokens // _MLX_LM_BLOCK) * _MLX_LM_BLOCK

@@ -12,6 +12,7 @@ memory is read, so it is that of single calls; only after that, many calls at on
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ from typing import Any
 from paw_mlx import formats, hub
 from paw_mlx.benchmarks import machine, synthetic
 from paw_mlx.benchmarks.report import stat
-from paw_mlx.benchmarks.sizes import PACKED_BITS, Form, Sizes
-from paw_mlx.benchmarks.worker import Worker
+from paw_mlx.benchmarks.sizes import PACKED_BITS, Form, Sizes, mlx_lm_tokens
+from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.errors import FormatError, NotFound, OfflineError, OptionError, PawError
 from paw_mlx.profiles import base_name
 from paw_mlx.wheels import Progress, quiet
@@ -34,6 +35,8 @@ _CPU_SHARE = 0.9  # of memory, where no GPU says what it may use
 _CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
 _SLACK_BYTES = 1_000_000_000  # what the libraries and a step take
 _LAPTOP_COOLDOWN_S = 30.0
+_TOKEN_CHARACTERS = 3  # at least, of text
+_CHAT_TOKENS = 32  # that a chat template and the question around an input take
 _SEED = 0
 
 Row = dict[str, Any]
@@ -87,6 +90,10 @@ class _Subject:
     bits: int | None
     keywords: dict[str, Any]
 
+    @property
+    def engine(self) -> str:
+        return "paw-mlx" if self.target == _PAW else "mlx-lm"
+
 
 def cooldown_s(quick: bool = False) -> float:
     """The pause before each model: a Mac's GPU needs it to start as cold as the last time."""
@@ -94,19 +101,30 @@ def cooldown_s(quick: bool = False) -> float:
     return _LAPTOP_COOLDOWN_S if hot and not quick else 0.0
 
 
-def default_baseline(is_synthetic: bool, quick: bool) -> str:
-    """Qwen3-32B in 4 bits; of a quick run with synthetic models the tiny one."""
-    return BASELINE if not is_synthetic else "tiny" if quick else "qwen3-32b"
+def default_baseline(is_synthetic: bool, quick: bool, interpreter: str | None) -> str | None:
+    """Qwen3-32B in 4 bits; in a quick run with synthetic models the tiny one beside its like,
+    none beside another."""
+    if not is_synthetic:
+        return BASELINE
+    if not quick:
+        return "qwen3-32b"
+    return "tiny" if interpreter in (None, "tiny") else None
 
 
 def run(models: Models, plan: Plan, progress: Progress = quiet) -> list[Row]:
     """Measure each subject in each form; the report's rows.
 
-    What goes wrong with the baseline is the reason it is skipped for; else PawError.
+    What goes wrong with the baseline is the reason it is skipped for, and so is a PawError
+    once something was measured; before, it is raised.
     """
     rows: list[Row] = []
     for subject in _paw(models, progress):
-        rows.append(_measured(subject, plan, progress))
+        try:
+            rows.append(_measured(subject, plan, progress))
+        except PawError as error:
+            if not rows:
+                raise
+            rows.append(_skipped(subject, error, progress))
     if models.baseline is not None:
         rows += _baseline(models, plan, progress)
     return rows
@@ -115,7 +133,8 @@ def run(models: Models, plan: Plan, progress: Progress = quiet) -> list[Row]:
 def settings(models: Models, plan: Plan) -> dict[str, Any]:
     """What a report says it was measured with."""
     program = Path(models.program).name if models.program else "made up: rank 64, 400 tokens"
-    return {**asdict(plan), "program": program, "baseline": models.baseline}
+    baseline = models.baseline and Path(models.baseline).name
+    return {**asdict(plan), "program": program, "baseline": baseline}
 
 
 def ceiling(token_bytes: int, bandwidth: Any) -> float | list[float] | None:
@@ -179,14 +198,28 @@ def _measured(subject: _Subject, plan: Plan, progress: Progress) -> Row:
     seconds = loaded.pop("load_s")
     return {
         "subject": subject.name,
-        "engine": "paw-mlx" if subject.target == _PAW else "mlx-lm",
-        "bits": subject.bits,
+        "engine": subject.engine,
+        "bits": form_bits(loaded["form"]),
         **loaded,
         "load_s": None if seconds is None else stat([seconds]),
         **found,
         "ceiling_tok_s": ceiling(found["token_bytes"], machine.card()["bandwidth_gb_s"]),
         "skipped": None,
     }
+
+
+def _skipped(subject: _Subject, error: Exception, progress: Progress) -> Row:
+    """A row without figures."""
+    model, why = Path(subject.model).name, reason(error)
+    progress(f"{subject.name}, {model}: skipped, {why}")
+    row = {"subject": subject.name, "model": model, "engine": subject.engine}
+    return row | {"bits": subject.bits, "skipped": why}
+
+
+def form_bits(form: str) -> int:
+    """The bits of a form, as it is worded: of "bfloat16, 4-bit g64" 4; dense counts as 16."""
+    packing = re.search(r"(\d+)-bit", form)
+    return int(packing[1]) if packing else 16
 
 
 def _protocol(worker: Worker, plan: Plan, progress: Progress) -> Row:
@@ -221,12 +254,14 @@ def _protocol(worker: Worker, plan: Plan, progress: Progress) -> Row:
     }
 
 
-def _calls(worker: Worker, plan: Plan, at_once: int) -> float:
+def _calls(worker: Worker, plan: Plan, at_once: int) -> dict[str, float]:
+    """Calls per second, round by round."""
+    asked = {"at_once": at_once, "max_tokens": plan.max_tokens}
     if plan.rounds > 1:  # shapes that were not seen yet
-        worker.call("calls", num=at_once, at_once=at_once, max_tokens=plan.max_tokens)
+        worker.call("calls", num=at_once, **asked)
     num = plan.num_calls(at_once)
-    done = worker.call("calls", num=num, at_once=at_once, max_tokens=plan.max_tokens)
-    return done["num"] / done["seconds"]
+    done = [worker.call("calls", num=num, **asked) for _ in range(plan.rounds)]
+    return stat(one["num"] / one["seconds"] for one in done)
 
 
 def _baseline(models: Models, plan: Plan, progress: Progress) -> list[Row]:
@@ -234,16 +269,29 @@ def _baseline(models: Models, plan: Plan, progress: Progress) -> list[Row]:
     rows = []
     for bits in _baseline_bits(models):
         model = str(models.baseline)
-        row: Row = {"subject": "baseline", "model": model, "engine": "mlx-lm", "bits": bits}
+        subject = _Subject("baseline", model, _MLX_LM, bits, {})
         try:
             needed = _needed(models, bits, plan, progress)
-            subject = _Subject("baseline", model, _MLX_LM, bits, needed.keywords)
-            largest = [n for n in plan.at_once if needed.bytes(n) <= needed.limit]
-            rows.append(_measured(subject, replace(plan, at_once=tuple(largest)), progress))
-        except PawError as error:
-            progress(f"baseline, {model}: skipped, {error}")
-            rows.append(row | {"skipped": str(error)})
+            fitting = tuple(n for n in plan.at_once if needed.bytes(n) <= needed.limit)
+            subject = replace(subject, keywords=needed.keywords)
+            row = _measured(subject, replace(plan, at_once=fitting), progress)
+            rows.append(row | _left_out(needed, plan, fitting, progress))
+        except (PawError, RuntimeError) as error:  # what ours measured is worth keeping
+            rows.append(_skipped(subject, error, progress))
     return rows
+
+
+def _left_out(
+    needed: _Needed, plan: Plan, fitting: Sequence[int], progress: Progress
+) -> dict[str, str]:
+    """The numbers of calls at once that were not tried, and why; nothing where all were."""
+    missing = [n for n in plan.at_once if n not in fitting]
+    if not missing:
+        return {}
+    why = ", ".join(f"{n} at once need {needed.bytes(n) / 1e9:.1f} GB" for n in missing)
+    why += f", and this machine gives {needed.limit / 1e9:.1f} GB"
+    progress(f"baseline: left out, {why}")
+    return {"left_out": why}
 
 
 @dataclass(frozen=True)
@@ -252,11 +300,15 @@ class _Needed:
 
     keywords: dict[str, Any]
     weight_bytes: int
-    call_bytes: int  # keys and values of a call
+    prompt_bytes: int  # keys and values of the random prompt and what is decoded behind it
+    call_bytes: int  # of a call
     limit: int
 
     def bytes(self, at_once: int) -> int:
-        return self.weight_bytes + at_once * self.call_bytes + _SLACK_BYTES
+        return self.weight_bytes + self.kv_bytes(at_once) + _SLACK_BYTES
+
+    def kv_bytes(self, at_once: int) -> int:
+        return max(self.prompt_bytes, at_once * self.call_bytes)
 
     def check(self, insist: bool) -> None:
         """PawError, with the numbers, if it does not fit or would take hours."""
@@ -264,7 +316,7 @@ class _Needed:
         if needed > self.limit:
             raise PawError(
                 f"it needs {needed / 1e9:.1f} GB ({self.weight_bytes / 1e9:.1f} weights, "
-                f"{self.call_bytes / 1e9:.1f} keys and values, {_SLACK_BYTES / 1e9:.1f} besides), "
+                f"{self.kv_bytes(1) / 1e9:.1f} keys and values, {_SLACK_BYTES / 1e9:.1f} besides), "
                 f"and this machine gives {self.limit / 1e9:.1f} GB"
             )
         if machine.mlx().device == "cpu" and needed > _CPU_BYTES and not insist:
@@ -299,7 +351,7 @@ def _needed(models: Models, bits: int | None, plan: Plan, progress: Progress) ->
         needed = _sized(config, packed, plan, keywords)
     except (FormatError, KeyError):  # a family that is not known here
         weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-        needed = _Needed(keywords, weights, 0, _limit())
+        needed = _Needed(keywords, weights, 0, 0, _limit())
     needed.check(models.insist)
     return needed
 
@@ -310,8 +362,23 @@ def _sized(
     dtype_bytes = 2 if machine.mlx().device == "gpu" else 4
     packed = bits if bits in PACKED_BITS else None
     sizes = Sizes.of(config, Form(packed, dtype_bytes))
-    tokens = max(plan.num_prompt + plan.num_decode, 1024)
-    return _Needed(keywords, sizes.weight_bytes, tokens * sizes.kv_bytes, _limit())
+    prompt, call = (
+        mlx_lm_tokens(tokens) * sizes.kv_bytes
+        for tokens in (plan.num_prompt + plan.num_decode, _prefix_tokens(keywords) + _call(plan))
+    )
+    return _Needed(keywords, sizes.weight_bytes, prompt, call, _limit())
+
+
+def _prefix_tokens(keywords: dict[str, Any]) -> int:
+    """What a call's prompt begins with, by its characters; no tokenizer is read for it."""
+    instruction = keywords.get("instruction")
+    told = len(instruction) // _TOKEN_CHARACTERS if instruction else synthetic.PREFIX_TOKENS
+    return told + _CHAT_TOKENS
+
+
+def _call(plan: Plan) -> int:
+    """Tokens of a call behind its prefix."""
+    return synthetic.INPUT_TOKENS + plan.max_tokens
 
 
 def _installed(reference: str, progress: Progress) -> Path:

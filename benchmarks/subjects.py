@@ -10,20 +10,24 @@ begins with an empty context). One difference: n tokens take n - 1 steps after t
 mlx_lm.benchmark divides n by their time; so its figure is n / (n - 1) of ours.
 
 Both engines get the same ids and the same favours: what every prompt begins with is evaluated
-once and kept, greedy decoding, batches. Seconds are wall time, as a caller sees them.
+once and kept, greedy decoding, batches. `calls` are equal work: outputs of exactly `max_tokens`
+tokens, whatever ends one otherwise, without drafts. Seconds are wall time, as a caller sees
+them, tokenizing included; loading reads files that the system may have cached.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -34,6 +38,7 @@ from paw_mlx.benchmarks.memory import footprint
 from paw_mlx.benchmarks.sizes import Form, Sizes, mlx_lm_peak_bytes, peak_bytes
 from paw_mlx.errors import FormatError
 from paw_mlx.interpreter import Interpreter, Options
+from paw_mlx.interpreter.batch import Batch
 from paw_mlx.interpreter.call import Call
 from paw_mlx.interpreter.weights import Base, load_base, read_source
 from paw_mlx.program import Program, Template
@@ -43,6 +48,7 @@ _SUBJECTS = (
     "disk full", "team picnic", "contract to sign", "weekly digest", "build broken",
 )  # fmt: skip
 _WIDTH = synthetic.INPUT_TOKENS - 1  # characters of an input: a synthetic model's are tokens
+_MLX_LM = ("mlx_lm.utils", "mlx_lm.generate", "paw_mlx.compiler.chat")
 _PLACES = ("in Oslo", "in Berlin", "at work", "upstairs", "in the lab")
 
 
@@ -55,6 +61,34 @@ def inputs(width: int = 0) -> Iterator[str]:
 def random_ids(num: int, vocab: int, seed: int) -> list[int]:
     """The ids that both engines get."""
     return [int(i) for i in np.random.default_rng(seed).integers(0, vocab, num)]
+
+
+class Generated(NamedTuple):
+    """Tokens, and when the first one was begun, the first one was there, and the last."""
+
+    start: float
+    first: float
+    end: float
+    tokens: list[int]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """As `prefill_decode` returns them."""
+        return {"prefill_s": self.first - self.start, "decode_s": self.end - self.first}
+
+
+def taken(start: float, steps: Iterator[Any], stop: Container[int], max_tokens: int) -> Generated:
+    """Take an engine's tokens as it makes them: at most so many, up to one of `stop`."""
+    tokens: list[int] = []
+    first = start
+    for token in steps:
+        first = first if tokens else time.perf_counter()
+        if token in stop:
+            break
+        tokens.append(int(token))
+        if len(tokens) == max_tokens:
+            break
+    return Generated(start, first, time.perf_counter(), tokens)
 
 
 class _Memory:
@@ -110,7 +144,7 @@ class Paw(_Memory):
         self.base, seconds = self._load_base(), time.perf_counter() - start
         program = self._load_program()
         self._program = replace(program, adapter=None) if self._bare else program
-        # Raw ids are decoded to their number, whatever ends an output otherwise.
+        # What is timed is decoded to its number of tokens, whatever ends an output otherwise.
         self._endless = replace(self.base, eos=frozenset())
         self._raw: Program | None = None
         self._interpreter = self._opened(self._endless)
@@ -140,7 +174,7 @@ class Paw(_Memory):
             rank=rank,
             packed=packed,
         )
-        token = sizes.token_bytes + self._adapter_bytes()
+        token = sizes.token_bytes + self._adapter_bytes() + _read_kv(sizes, num_prompt, num_decode)
         return {"expected_peak_bytes": peak + mixed, "token_bytes": token + mixed}
 
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
@@ -149,6 +183,7 @@ class Paw(_Memory):
         if self._raw is None:
             adapter, interpreter = self._program.adapter, self._program.interpreter
             self._raw = Program(Template("", ""), adapter, interpreter)
+        self._ready(self._raw)
         ids = random_ids(num_prompt, self._vocab, seed)
         call = Call(self._raw, ids, 0, num_decode, Options(lookup=False))
         self._interpreter._owner.submit(call)  # by ids, which no public way takes
@@ -158,8 +193,8 @@ class Paw(_Memory):
 
     def first_token(self, warm: bool) -> dict[str, float]:
         """Seconds to the first token of a program that is new here, or `warm`, in use."""
-        self._use_program()
         text = next(self._inputs)
+        self._use_program()
         if not warm:  # nothing is kept of a program that nobody holds
             self._program = replace(self._program)
         start = time.perf_counter()
@@ -172,15 +207,17 @@ class Paw(_Memory):
         fn = self._interpreter.function(self._program)
         texts = list(islice(self._inputs, num))
         start = time.perf_counter()
+        options: dict[str, Any] = {"max_tokens": max_tokens, "lookup": False}
         if at_once == 1:
-            outputs = [fn(text, max_tokens=max_tokens) for text in texts]
+            outputs = [fn(text, **options) for text in texts]
         else:
-            outputs = list(fn.map(texts, batch_size=at_once, max_tokens=max_tokens))
+            outputs = list(fn.map(texts, batch_size=at_once, **options))
         return {"seconds": time.perf_counter() - start, "num": len(outputs)}
 
     def outputs(self, texts: Sequence[str], max_tokens: int | None = None) -> list[str]:
         """The program's outputs."""
-        self._use_program()
+        self._raw = None
+        self._open(self.base if self._path else self._endless)
         fn = self._interpreter.function(self._program)
         return list(fn.map(texts, max_tokens=max_tokens))
 
@@ -196,7 +233,17 @@ class Paw(_Memory):
     def _use_program(self) -> None:
         """The program alone, as for its user: nothing else shares the memory with it."""
         self._raw = None
-        self._open(self.base if self._path else self._endless)
+        self._open(self._endless)
+        self._ready(self._program)
+
+    def _ready(self, program: Program) -> None:
+        """The adapter as it runs once a program stays alone, and no step on its way."""
+
+        def work(batch: Batch) -> None:
+            batch.bank.heat(program)
+            mx.synchronize()
+
+        self._interpreter._owner.run(work)
 
     def _load_base(self) -> Base:
         if self._synthetic:
@@ -252,6 +299,8 @@ class MlxLm(_Memory):
 
     def load(self) -> dict[str, Any]:
         """Read the model, or make it (`load_s` None). NotFound or FormatError."""
+        for name in _MLX_LM:  # takes seconds, and reads no weights
+            importlib.import_module(name)
         start = time.perf_counter()
         if self._synthetic:
             self._make(self._synthetic)
@@ -267,6 +316,7 @@ class MlxLm(_Memory):
         self._form = _form(self._model, self._dtype)
         named.clear()
         self._prefix: tuple[list[int], Any] | None = None
+        self._wire()
         self.loaded()
         return {
             "model": self._synthetic or Path(str(self._reference)).resolve().name,
@@ -283,6 +333,7 @@ class MlxLm(_Memory):
         except (FormatError, KeyError):  # a family that is not known here
             return {"expected_peak_bytes": None, "token_bytes": self._nbytes}
         unread = sizes.weight_bytes - sizes.token_bytes
+        token = self._nbytes - unread + _read_kv(sizes, num_prompt, num_decode)
         mixed = self._nbytes - sizes.weight_bytes
         peak = mlx_lm_peak_bytes(
             sizes,
@@ -291,33 +342,55 @@ class MlxLm(_Memory):
             num_prefix=len(self._shared()),
             num_input=synthetic.INPUT_TOKENS,
         )
-        return {"expected_peak_bytes": peak + mixed, "token_bytes": self._nbytes - unread}
+        return {"expected_peak_bytes": peak + mixed, "token_bytes": token}
 
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
         """Seconds of a random prompt, and of the tokens after the first one behind it."""
         ids = random_ids(num_prompt, self._config["vocab_size"], seed)
-        prefill_s, decode_s, out = self._generate(ids, self._new_cache(), num_decode, ends=False)
-        assert len(out) == num_decode
-        return {"prefill_s": prefill_s, "decode_s": decode_s}
+        self._synchronize()
+        made = self._generate(ids, self._new_cache(), num_decode, ends=False)
+        assert len(made.tokens) == num_decode
+        return made.seconds
 
     def first_token(self, warm: bool) -> dict[str, float]:
         """Seconds to the first token, the instruction evaluated anew or, `warm`, kept."""
-        ids = self._tokenizer.ids(next(self._inputs))
-        if not warm:
-            return {"seconds": self._generate(ids, self._new_cache(), 1)[0]}
-        return {"seconds": self._behind_prefix(ids, 1)[0]}
+        text = next(self._inputs)
+        if warm:
+            self._kept()
+        self._synchronize()
+        start = time.perf_counter()
+        ids = self._tokenizer.ids(text)
+        generate = self._behind_prefix if warm else self._anew
+        return {"seconds": generate(ids, 1).first - start}
 
     def calls(self, num: int, at_once: int, max_tokens: int) -> dict[str, float]:
         """Seconds that so many calls take, `at_once` in flight."""
         texts = list(islice(self._inputs, num))
         self._kept()
+        self._synchronize()
         start = time.perf_counter()
-        outputs = self._answers(texts, at_once, max_tokens)
+        outputs = self._answers(texts, at_once, max_tokens, ends=False)
         return {"seconds": time.perf_counter() - start, "num": len(outputs)}
 
     def outputs(self, texts: Sequence[str], max_tokens: int = 512) -> list[str]:
         """The answers, stripped."""
         return [text.strip() for text in self._answers(list(texts), 8, max_tokens)]
+
+    def _wire(self) -> None:
+        """Let the weights stay in the GPU's memory as long as this process lives, as one
+        `wired_limit` around all of it."""
+        from mlx_lm.generate import wired_limit
+
+        self._wired = contextlib.ExitStack()
+        self._wired.enter_context(wired_limit(self._model))
+
+    @staticmethod
+    def _synchronize() -> None:
+        """Wait for what was computed ahead: it belongs to the last call."""
+        from mlx_lm.generate import generation_stream
+
+        mx.synchronize(generation_stream)
+        mx.synchronize()
 
     def _make(self, name: str) -> None:
         from mlx_lm.models import qwen3
@@ -347,53 +420,46 @@ class MlxLm(_Memory):
             self._prefix = ids, cache
         return self._prefix
 
-    def _behind_prefix(self, ids: list[int], max_tokens: int) -> tuple[float, float, list[int]]:
+    def _anew(self, ids: list[int], max_tokens: int) -> Generated:
+        return self._generate(ids, self._new_cache(), max_tokens)
+
+    def _behind_prefix(self, ids: list[int], max_tokens: int, ends: bool = True) -> Generated:
         """Continue the kept beginning, and take the continuation back afterwards."""
         from mlx_lm.models.cache import trim_prompt_cache
 
         _, cache = self._kept()
         before = cache[0].offset
         try:
-            return self._generate(ids[before:], cache, max_tokens)
+            return self._generate(ids[before:], cache, max_tokens, ends)
         finally:
             trim_prompt_cache(cache, cache[0].offset - before)
 
     def _generate(
         self, ids: list[int], cache: Any, max_tokens: int, ends: bool = True
-    ) -> tuple[float, float, list[int]]:
-        """Seconds to the first token, seconds after it, and the tokens."""
-        from mlx_lm.generate import generate_step, wired_limit
+    ) -> Generated:
+        """Tokens behind `ids`, greedily, up to one that ends an output."""
+        from mlx_lm.generate import generate_step
 
         stop = set(self._tokenizer.eos_token_ids) if ends else set()
-        out: list[int] = []
-        with contextlib.redirect_stdout(io.StringIO()), wired_limit(self._model):
-            start = first = time.perf_counter()
-            steps = generate_step(
-                mx.array(ids), self._model, max_tokens=max_tokens, prompt_cache=cache
-            )
-            for token, _ in steps:
-                first = first if out else time.perf_counter()
-                if token in stop:
-                    break
-                out.append(int(token))
-                if len(out) == max_tokens:
-                    break
-            end = time.perf_counter()
-            steps.close()
-        return first - start, end - first, out
+        start = time.perf_counter()
+        steps = generate_step(mx.array(ids), self._model, max_tokens=max_tokens, prompt_cache=cache)
+        return taken(start, (token for token, _ in steps), stop, max_tokens)
 
-    def _answers(self, texts: list[str], at_once: int, max_tokens: int) -> list[str]:
+    def _answers(
+        self, texts: list[str], at_once: int, max_tokens: int, ends: bool = True
+    ) -> list[str]:
         prompts = [self._tokenizer.ids(text) for text in texts]
         if at_once == 1:
-            found = [self._behind_prefix(ids, max_tokens)[2] for ids in prompts]
+            found = [self._behind_prefix(ids, max_tokens, ends).tokens for ids in prompts]
             return [self._tokenizer.decode(ids) for ids in found]
         from mlx_lm import batch_generate
 
         known, cache = self._kept()
+        stops = self._tokenizer.eos_token_ids if ends else ()
         with contextlib.redirect_stdout(io.StringIO()):
             done = batch_generate(
                 self._model,
-                self._tokenizer,
+                SimpleNamespace(eos_token_ids=stops, decode=self._tokenizer.decode),
                 [ids[len(known) :] for ids in prompts],
                 [cache] * len(prompts),
                 max_tokens=max_tokens,
@@ -459,6 +525,11 @@ def _held(form: str, dtype: mx.Dtype) -> Form:
     packing = re.search(r"(\d+)-bit g(\d+)", form)
     bits, group_size = (int(packing[1]), int(packing[2])) if packing else (None, 64)
     return Form(bits, dtype.size, group_size, _on_gpu())
+
+
+def _read_kv(sizes: Sizes, num_prompt: int, num_decode: int) -> int:
+    """Keys and values that a token decoded behind a prompt reads, at the middle of them."""
+    return (num_prompt + num_decode // 2) * sizes.kv_bytes
 
 
 def _form(model: Any, dtype: mx.Dtype) -> str:

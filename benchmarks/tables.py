@@ -57,7 +57,7 @@ def as_text(table: Table) -> str:
     return "\n".join([table.title, "\n\n".join(parts), *([notes] if notes else [])])
 
 
-def as_markdown(table: Table, level: int = 2) -> str:
+def as_markdown(table: Table, level: int) -> str:
     """The same as GitHub draws it."""
     columns = table.drawn()
     heads = [" ".join(filter(None, (c.head, f"({c.unit})" if c.unit else ""))) for c, _ in columns]

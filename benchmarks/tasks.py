@@ -89,7 +89,12 @@ def kind_of(spec: str, outputs: Sequence[str]) -> str:
 
 
 def load(
-    reference: str, *, train: Path | None = None, halve: bool = False, seed: int = 0
+    reference: str,
+    *,
+    train: Path | None = None,
+    halve: bool = False,
+    seed: int = 0,
+    offline: bool = False,
 ) -> list[Task]:
     """The functions of a data set, in its order.
 
@@ -97,7 +102,7 @@ def load(
     `halve` sets half of each function's rows apart for that. NotFound, FormatError, HubError
     or OptionError.
     """
-    path = _find(reference)
+    path = _find(reference, offline or settings.offline())
     if train and (path.is_dir() or path.suffix == ".log"):
         raise OptionError(f"{reference} has rows to learn from, and takes no others")
     if path.is_dir():
@@ -108,7 +113,17 @@ def load(
     if train:
         known = {task.spec: task.test for task in _grouped(read_rows(train))}
         return [_apart(task.spec, task.test, known.get(task.spec, ())) for task in tasks]
-    return [_halved(task.spec, task.test, seed) for task in tasks] if halve else tasks
+    return halved(tasks, seed) if halve else tasks
+
+
+def halved(tasks: Iterable[Task], seed: int) -> list[Task]:
+    """Functions with half of their rows to learn from, where they have none."""
+    return [task if task.train else _halved(task.spec, task.test, seed) for task in tasks]
+
+
+def source(reference: str) -> str:
+    """A reference as reports name it: a file without its folders."""
+    return reference if _is_fuzzybench(reference) else Path(reference).name
 
 
 def sample(
@@ -156,11 +171,14 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         yield spec, Row(text, output, None if category in (None, "") else str(category))
 
 
-def _find(reference: str) -> Path:
+def _is_fuzzybench(reference: str) -> bool:
+    return reference.partition("/")[0] == "fuzzybench"
+
+
+def _find(reference: str, offline: bool) -> Path:
     """The path that a reference means; what is on the hub is fetched."""
-    name, _, split = reference.partition("/")
-    if name == "fuzzybench":
-        return _fuzzybench(split or "test")
+    if _is_fuzzybench(reference):
+        return _fuzzybench(reference.partition("/")[2] or "test", offline)
     known = {"bgl": "loghub/bgl_dev.log", "clinc": "clinc"}
     path = Path(reference).expanduser()
     if reference in known:
@@ -176,13 +194,13 @@ def _find(reference: str) -> Path:
     return path
 
 
-def _fuzzybench(split: str) -> Path:
+def _fuzzybench(split: str, offline: bool) -> Path:
     if split not in SPLITS:
         raise OptionError(f"FuzzyBench has the splits {listed(SPLITS)}, and no {split!r}")
     repo = client.Repo(FUZZYBENCH, file=f"data/{split}-00000-of-00001.parquet")
     if found := client.cached_file(repo, "dataset"):
         return found
-    if settings.offline():
+    if offline:
         raise NotFound(f"offline, and {FUZZYBENCH} is not on this machine")
     try:
         return client.download_file(repo, "dataset")

@@ -6,7 +6,8 @@
 
 Each has a process of its own, all three are loaded, and every round asks each once: what the
 machine does in between meets all alike. All get the same token ids, decode greedily, and keep
-the prefix evaluated. Without a GPU mlx-lm gets the weights dense in float32, as paw-mlx holds
+the prefix evaluated; timed outputs have `max_tokens`, no end and no drafts. Another engine is
+first in every round. Without a GPU mlx-lm gets the weights dense in float32, as paw-mlx holds
 them there: it would compute packed ones slower. llama.cpp computes packed, in its own types.
 """
 
@@ -27,7 +28,7 @@ import mlx.core as mx
 from paw_mlx import formats
 from paw_mlx.benchmarks import subjects, synthetic
 from paw_mlx.benchmarks.report import stat
-from paw_mlx.benchmarks.worker import Worker
+from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.errors import NotFound, PawError
 from paw_mlx.interpreter.weights import read_source
 from paw_mlx.interpreter.writing import write_base
@@ -38,6 +39,7 @@ from paw_mlx.wheels import Progress, quiet
 _DTYPES = {mx.float32: "f32", mx.float16: "f16", mx.bfloat16: "bf16"}
 _CONTEXT = 2048  # tokens that llama.cpp makes room for, at least
 _GROUP_SIZE = 64
+_SMALL = {"num_prompt": 16, "num_decode": 2}
 
 Row = dict[str, Any]
 
@@ -81,10 +83,16 @@ def run(
             engine.open(stack, given, plan)
         for number in range(-plan.warmups, plan.rounds):
             progress(f"round {number + 1} of {plan.rounds}" if number >= 0 else "warming up")
-            for engine in engines:
+            for engine in rotated(engines, number):
                 engine.round(plan, counts=number >= 0)
         ours = engines[0].outputs(texts, plan)
         return [engine.row(ours, engine.outputs(texts, plan), plan) for engine in engines]
+
+
+def rotated(engines: Sequence[Engine], number: int) -> Sequence[Engine]:
+    """Another engine first in every round: none always follows the same one."""
+    first = number % len(engines)
+    return [*engines[first:], *engines[:first]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def _paw(given: _Given, plan: Plan) -> dict[str, Any]:
 def _mlx_lm(given: _Given, plan: Plan) -> dict[str, Any]:
     folder = given.folder / "base"
     folder.mkdir()
-    bits = given.bits or (32 if _on_cpu() else None)
+    bits = 32 if _on_cpu() and given.bits in (None, 16) else given.bits
     write_base(read_source(given.base), folder, bits, _GROUP_SIZE)
     return {
         "reference": str(folder),
@@ -132,8 +140,13 @@ def _llama_cpp(given: _Given, plan: Plan) -> dict[str, Any]:
         raise NotFound(
             "llama-cpp-python is not installed; `pip install llama-cpp-python` compiles it"
         )
-    if given.base.is_dir() or given.bits:
+    if given.base.is_dir():
         raise NotFound("it runs GGUF files, and this base is none")
+    if given.bits:
+        raise NotFound(
+            f"it runs a GGUF file as it is, and {given.bits} bits were asked for",
+            hint="Leave --bits out to have it take part.",
+        )
     return {
         "reference": str(given.base),
         "program": str(given.program),
@@ -175,8 +188,10 @@ class Engine:
         def ask() -> None:
             assert self.worker
             tokens = {"num_prompt": plan.num_prompt, "num_decode": plan.num_decode}
+            # What another prompt drove out, or must make ready once, is not this one's.
+            self.worker.call("prefill_decode", **_SMALL, seed=plan.seed)
             raw = self.worker.call("prefill_decode", **tokens, seed=plan.seed)
-            self.worker.call("first_token", warm=True)  # the raw prompt has driven the prefix out
+            self.worker.call("first_token", warm=True)
             first = self.worker.call("first_token", warm=True)
             asked = {"num": plan.num_calls, "at_once": 1, "max_tokens": plan.max_tokens}
             calls = self.worker.call("calls", **asked)
@@ -205,9 +220,15 @@ class Engine:
 
     def row(self, ours: Sequence[str], theirs: Sequence[str], plan: Plan) -> Row:
         row: Row = {"engine": self.name, "version": _version(_SUBJECTS[self.name][1])}
-        if self.skipped or not self.worker:
+        memory: Row = {}
+
+        def ask() -> None:
+            assert self.worker
+            memory.update(self.worker.call("memory"))
+
+        self._try(ask)
+        if self.skipped:
             return row | {"skipped": self.skipped}
-        memory = self.worker.call("memory")
         same = sum(a == b for a, b in zip(ours, theirs, strict=True))
         return row | {
             "form": self.form,
@@ -217,15 +238,15 @@ class Engine:
         }
 
     def _try(self, act: Callable[[], None]) -> None:
-        """Act, unless the engine is out; a PawError puts it out, or is raised if it is ours."""
+        """Act, unless the engine is out; an error puts it out, or is raised if it is ours."""
         if self.skipped:
             return
         try:
             act()
-        except PawError as error:
+        except (PawError, RuntimeError) as error:
             if self.name == "paw-mlx":
                 raise
-            self.skipped = str(error)
+            self.skipped = reason(error)
 
 
 def settings(plan: Plan, bits: int | None, num_texts: int, made_up: bool) -> dict[str, Any]:

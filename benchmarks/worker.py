@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,9 +33,13 @@ from paw_mlx.errors import PawError
 
 # What is measured cold must not lie on disk from the last time.
 _ENVIRONMENT = ("/usr/bin/env", "PAW_MLX_PREFIX_BYTES=0")
+# Nothing that lies in the current folder is imported.
+_MODULE = ("-P", "-m", "paw_mlx.benchmarks.worker")
 _AWAKE = ("/usr/bin/caffeinate", "-dims", "-w")  # macOS: as long as that process lives
 _CLOSING_S = 10
 _NO_MEMORY = ("malloc", "out of memory", "Insufficient Memory")
+_SMALLER = "Choose a smaller model, or fewer bits."
+_PATH = re.compile(r"(?<![\w/.:-])/[^\s:'\",]+")
 
 
 class Worker:
@@ -48,7 +53,7 @@ class Worker:
         """Start a process and make `target` (`module:Class`) there with `kwargs`."""
         self.target = target
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
-        command = [*_ENVIRONMENT, sys.executable, "-m", "paw_mlx.benchmarks.worker", target]
+        command = [*_ENVIRONMENT, sys.executable, *_MODULE, target]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said)
         self._awake = _kept_awake(self._process.pid)
@@ -102,15 +107,28 @@ class Worker:
 
     def _death(self) -> PawError:
         code = self._process.wait()
-        name = self.target.rpartition(":")[2]
-        if code < 0:
-            why = ": out of memory?" if -code == signal.SIGKILL else ""
-            text = f"the process that measured {name} was killed by signal {-code}{why}"
-            return PawError(text, hint="Choose a smaller model, or fewer bits." if why else None)
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
-        return PawError(f"the process that measured {name} ended with exit code {code}{said}")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        full = -code == signal.SIGKILL or _says_no_memory(said)
+        if -code == signal.SIGKILL:
+            how += ": out of memory?"
+        text = f"the process that measured {self.target.rpartition(':')[2]} {how}{said}"
+        return PawError(text, hint=_SMALLER if full else None)
+
+
+def reason(error: Exception) -> str:
+    """Why something is not in a report: what happened and the way out, in a line.
+
+    Of another library's traceback its last line; of paths the last part, for they say who
+    and where its reader is.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = lines[-1:] if isinstance(error, RuntimeError) else lines
+    hints = error.hints if isinstance(error, PawError) else []
+    text = ". ".join([" ".join(said).rstrip("."), *hints])
+    return _PATH.sub(lambda path: path[0].rstrip("/").rpartition("/")[2], text)
 
 
 def _kept_awake(pid: int) -> subprocess.Popen[bytes] | None:
@@ -135,11 +153,15 @@ def _raised(record: dict[str, Any]) -> Exception:
     return error
 
 
+def _says_no_memory(text: str) -> bool:
+    return any(sign in text for sign in _NO_MEMORY)
+
+
 def _record(error: Exception) -> dict[str, Any]:
     if isinstance(error, PawError):
         code, message, hints = type(error).__name__, str(error), error.hints
-    elif isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
-        code, hints = "PawError", ["Choose a smaller model, or fewer bits."]
+    elif isinstance(error, MemoryError) or _says_no_memory(str(error)):
+        code, hints = "PawError", [_SMALLER]
         message = f"out of memory: {' '.join(str(error).split())}"
     else:
         code, message, hints = "", traceback.format_exc(), []

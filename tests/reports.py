@@ -56,16 +56,18 @@ def speed_row(subject: str, model: str, bits: int, decode: float, size: float) -
         "form": "bfloat16" if bits == 16 else f"bfloat16, {bits}-bit g64",
         "weight_bytes": int(size),
         "adapter_bytes": 22_708_224 if subject == "program" else 0,
-        "load_s": near(size / 2e9),
+        "load_s": stat([size / 2e9]),
         "prefill_tok_s": near(20 * decode),
         "decode_tok_s": near(decode),
         "ttft_cold_s": near(8 / decode),
         "ttft_warm_s": near(2 / decode),
-        "calls_s": {"1": decode / 10, "8": decode / 3, "32": decode / 1.5},
+        "calls_s": {"1": near(decode / 10), "8": near(decode / 3), "32": near(decode / 1.5)},
         "active_bytes": int(1.05 * size),
         "peak_bytes": int(1.2 * size),
+        "run_peak_bytes": int(1.15 * size),
         "cache_bytes": 100_000_000,
         "footprint_peak_bytes": int(1.3 * size),
+        "batch_peak_bytes": int(1.4 * size),
         "expected_peak_bytes": int(1.19 * size),
         "token_bytes": int(size),
         "ceiling_tok_s": 546e9 / size,
@@ -124,17 +126,18 @@ def compiling(**changes: Any) -> dict[str, Any]:
     rows: list[dict[str, Any]] = [
         {
             "spec": f"Say whether the e-mail is urgent, and why; the answer is one word ({i})",
-            "pseudo_program_s": 20.0 + i,
+            "pseudo_s": 20.0 + i,
             "encode_s": 3.0,
             "map_s": 0.25,
-            "pseudo_program_peak_bytes": 2_600_000_000,
+            "pseudo_peak_bytes": 2_600_000_000,
             "encode_peak_bytes": 900_000_000,
             "map_peak_bytes": 1_400_000_000,
             "total_s": 23.25 + i,
         }
         for i in range(3)
     ]
-    rows.append({"spec": "Sort this", "error": "no answer of the pseudo-compiler was one"})
+    error = "no answer of the pseudo-compiler was one"
+    rows.append({"spec": "Sort this", "total_s": 9.0, "error": error})
     return report("compile", rows, **changes)
 
 
@@ -143,6 +146,7 @@ def versus(**changes: Any) -> dict[str, Any]:
         {
             "engine": engine,
             "version": version,
+            "form": "bfloat16, 4-bit g64",
             "prefill_tok_s": near(20 * decode),
             "decode_tok_s": near(decode),
             "ttft_warm_s": near(4 / decode),
@@ -156,7 +160,8 @@ def versus(**changes: Any) -> dict[str, Any]:
         )
     ]
     reason = "llama-cpp-python is not installed; `pip install llama-cpp-python` compiles it"
-    return report("versus", [*rows, {"engine": "llama.cpp", "skipped": reason}], **changes)
+    absent = {"engine": "llama.cpp", "version": None, "skipped": reason}
+    return report("versus", [*rows, absent], **changes)
 
 
 def reproduced(**changes: Any) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def reproduced(**changes: Any) -> dict[str, Any]:
             "unit": "%",
             "here": None,
             "ratio": None,
-            "note": "`paw-mlx bench accuracy` measures it",
+            "note": "not here yet; `paw-mlx bench accuracy fuzzybench` measures it",
         },
     ]
     return report("reproduce", rows, **changes)

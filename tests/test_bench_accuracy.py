@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 
@@ -13,10 +15,10 @@ from compiling_repos import PSEUDO_PROGRAM, converted, interpreter
 from fuzzy_rows import LABEL, ROWS, TEXT, write_csv, write_jsonl
 from shell import inside
 
-from paw_mlx import FormatError, OptionError, formats
-from paw_mlx.benchmarks import accuracy, machine, methods, tasks
+from paw_mlx import FormatError, HubError, OptionError, formats
+from paw_mlx.benchmarks import accuracy, machine, methods, tasks, worker
 from paw_mlx.benchmarks.accuracy import Judged, Study, scores, wilson
-from paw_mlx.benchmarks.answers import Answers
+from paw_mlx.benchmarks.answers import Answers, Unkept
 from paw_mlx.benchmarks.methods import Lab, Options, recipe_for
 from paw_mlx.compiler import training
 
@@ -196,7 +198,7 @@ def test_a_second_run_asks_and_trains_nothing(base, found, tmp_path, monkeypatch
     assert ask(study, base, path) == first
 
 
-def test_other_settings_are_refused_and_more_methods_are_not(base, found, tmp_path):
+def test_other_settings_are_refused_and_more_methods_are_not(base, found, tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     study = Study(found, ("bare",))
     ask(study, base, path)
@@ -210,9 +212,91 @@ def test_other_settings_are_refused_and_more_methods_are_not(base, found, tmp_pa
         ask(study, other, path)
     with pytest.raises(OptionError, match="steps 3, not 4"):
         ask(Study(found, ("tuned-2",)), base, path, steps=4)
+    newer = machine.card() | {"mlx": "0.32.99"}
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "card", lambda: newer)
+        with pytest.raises(OptionError, match=r"mlx 0\.32\.\d+, not 0\.32\.99"):
+            ask(study, base, path)
     (tmp_path / "b.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(FormatError, match="line 1: no answer of a study"):
         ask(study, base, tmp_path / "b.jsonl")
+
+
+def test_what_a_file_does_not_say_is_not_taken_for_what_is_asked(tmp_path):
+    path, held = tmp_path / "a.jsonl", {"seed": 0, "compiler": None}
+    record = dict.fromkeys(("noise", "expected", "answer"), "")
+    record |= {"function": "f", "input": "i", "correct": False}
+    with Answers(path, held) as answers:
+        answers.add(record | {"method": "bare"})
+    Answers(path, held | {"compiler": "mine"}).close()  # no answer is a compiler's yet
+    lines = path.read_text().splitlines(True)
+    path.write_text("".join(lines[:-1]) + json.dumps(record | {"method": "program"}) + "\n")
+    with pytest.raises(OptionError, match="compiler unknown, not mine"):
+        Answers(path, held | {"compiler": "mine"})
+    with pytest.raises(OptionError, match="mlx unknown, not 1"):
+        Answers(path, held | {"mlx": "1"})
+    Answers(path, held).close()
+
+
+def test_a_compiler_is_known_by_more_than_the_name_of_its_folder(base, found, tmp_path):
+    def compilers(compiler):
+        with Lab(Options(str(base), compiler=compiler)) as lab:
+            name = methods.Compiled(lab, None).name(accuracy.Job(found[0], "spec", 8))
+            return lab.compilers[0], name
+
+    (one, program), (other, another) = (
+        compilers(str(tmp_path / folder / "mine")) for folder in "ab"
+    )
+    assert one != other
+    assert program != another
+    assert one.startswith("mine (")
+    assert str(tmp_path) not in one
+    assert compilers(None)[0] is None  # none is published for this base
+    assert methods.named("paw-4b-gpt2") == methods.named("programasweights/paw-4b-gpt2")
+    assert methods.named("somebody/else") == "somebody/else"
+
+
+def test_a_second_run_on_the_same_answers_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with Answers(path, {"seed": 0}):
+        text = path.read_text()
+        with pytest.raises(OptionError, match=r"another run has .*a\.jsonl open"):
+            Answers(path, {"seed": 0})
+        assert path.read_text() == text
+    Answers(path, {"seed": 0}).close()
+
+
+class FullDisk:
+    """A file on a disk that is full, also when it is closed."""
+
+    def _refuse(self, *data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write = flush = close = _refuse
+
+
+def test_a_full_disk_ends_the_study(base, found, tmp_path, monkeypatch):
+    with Lab(Options(str(base))) as lab, Answers(tmp_path / "a.jsonl", {}) as answers:
+        answers._file.close()
+        answers._file = FullDisk()
+        with pytest.raises(Unkept, match=r"cannot write .*No space left"):
+            accuracy.run(Study(found, ("bare", "prompted")), lab, answers)
+
+    def refuse(*args, **options):
+        raise HubError("cannot write: the disk is full")
+
+    monkeypatch.setattr(formats, "save", refuse)
+    with pytest.raises(Unkept, match="the disk is full"):
+        ask(Study(found, ("tuned-2",)), base, tmp_path / "b.jsonl")
+
+
+def test_what_learns_from_all_rows_is_said_to(base, found, tmp_path):
+    study = Study(found, ("tuned-1", "tuned-20", "tuned-all"))
+    rows = {r["method"]: r for r in ask(study, base, tmp_path / "a.jsonl") if r["group"] == "all"}
+    assert rows["tuned-20"]["same_as"] == "tuned-all"
+    assert all("same_as" not in rows[name] for name in ("tuned-1", "tuned-all"))
+    alone = ask(Study(found, ("tuned-20",)), base, tmp_path / "a.jsonl")
+    assert "same_as" not in alone[0]
 
 
 def test_noise_reaches_the_methods_that_see_the_spec(base, found, tmp_path):
@@ -278,10 +362,22 @@ def test_a_large_model_is_prompted_through_mlx_lm(base, found, tmp_path, monkeyp
     rows = ask(study, base, tmp_path / "a.jsonl", baseline=str(model))
     assert "skipped" not in rows[0]
     assert len({line["answer"] for line in records(tmp_path / "a.jsonl")}) > 1
-    card = machine.card() | {"memory_bytes": 1000}
-    monkeypatch.setattr(machine, "card", lambda: card)
+    monkeypatch.setattr(machine, "limit_bytes", lambda: 1000)
     (row,) = ask(study, base, tmp_path / "b.jsonl", baseline=str(model))
     assert "and this machine lends 0.0 GB" in row["skipped"]
+
+
+def test_a_large_model_answers_a_single_row_and_has_the_memory_for_itself(base, found, tmp_path):
+    model = random_model(tmp_path / "chat", seed=5)
+    task = tasks.Task(TEXT, "free text", found[2].test[:1])
+    rows = ask(Study([task], ("baseline",)), base, tmp_path / "a.jsonl", baseline=str(model))
+    assert (rows[0]["num"], rows[0].get("failed")) == (1, None)
+    with Lab(Options(str(base), baseline=str(model))) as lab:
+        assert lab.trainee
+        baseline = methods.Baseline(lab)
+        baseline.prepare([], 1)
+        assert "trainee" not in vars(lab)
+        baseline.close()
 
 
 def test_too_few_rows_to_learn_from_are_a_reason(base, found, tmp_path):
@@ -348,6 +444,40 @@ def test_the_command_prints_one_line_of_json(base, tmp_path, monkeypatch, capfdb
     again = paw(*words, "--answers", tmp_path / "answers.jsonl", "-o", tmp_path / "out")
     assert "21 so far" in again.stderr
     assert list((tmp_path / "out").glob("*-accuracy.json"))
+
+
+def test_the_command_trains_on_half_of_a_single_function(base, tmp_path, monkeypatch, capfdbinary):
+    paw = inside(monkeypatch, capfdbinary)
+    awake = []
+    monkeypatch.setattr(worker, "_kept_awake", awake.append)
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS[:6])
+    words = ("--interpreter", base, "--steps", "3", "--offline", "--json")
+    done = paw("bench", "accuracy", rows, *words)
+    report = json.loads(done.stdout)
+    ran = {row["method"] for row in report["rows"] if "skipped" not in row}
+    assert ran == {"bare", "prompted", "tuned-5", "tuned-20", "tuned-all"}
+    assert report["settings"]["rows"] == 3
+    assert "clustered" not in report["settings"]
+    assert awake == [os.getpid()]
+    several = write_jsonl(tmp_path / "several.jsonl")
+    about = json.loads(paw("bench", "accuracy", several, *words).stdout)["settings"]
+    assert (about["rows"], about["clustered"]) == (14, 3)
+
+
+def test_the_command_fails_if_nothing_could_run(base, tmp_path, monkeypatch, capfdbinary):
+    paw = inside(monkeypatch, capfdbinary)
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS[:6])
+    done = paw("bench", "accuracy", rows, "--interpreter", base, "--method", "program", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["rows"][0]["skipped"]
+
+
+def test_the_command_says_that_a_logs_halves_are_alike(base, tmp_path, monkeypatch, capfdbinary):
+    paw = inside(monkeypatch, capfdbinary)
+    (tmp_path / "a.log").write_text("- all is well\nAPP failed\n- all is good\nAPP failing\n")
+    words = ("--interpreter", base, "--method", "bare", "--json")
+    about = json.loads(paw("bench", "accuracy", tmp_path / "a.log", *words).stdout)["settings"]
+    assert "nearly alike lie in both halves" in about["groups"]
 
 
 def test_the_command_refuses_what_is_wrong(base, tmp_path, monkeypatch, capfdbinary):

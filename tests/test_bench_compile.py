@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 from compiling_repos import PSEUDO_PROGRAM, SPEC, converted, interpreter
 
+from paw_mlx.benchmarks import compiling
 from paw_mlx.cli import cli
+from paw_mlx.compiler.pipeline import Job
 
 
 def run(*words: object, stdin: str | None = None) -> Result:
@@ -72,3 +74,12 @@ def test_nothing_compiled_is_an_error_and_so_is_no_spec(tmp_path):
     assert done.exit_code == 1
     assert "none of 1 specs was compiled" in done.stderr
     assert "there is no spec" in run("-", stdin="\n").stderr
+
+
+def test_long_specs_that_begin_alike_are_told_apart():
+    long = "Say whether the line needs a reply today, and if so, by whom: "
+    specs = [f"{long}{end}" for end in ("the team", "the customer", "the team")]
+    first, second, third = (compiling.row(Job(spec))["spec"] for spec in specs)
+    assert first == third != second
+    assert len(first) == len(second) == 60
+    assert compiling.row(Job("short"))["spec"] == "short"

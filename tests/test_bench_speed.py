@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 import tiny
 from chat_models import random_model
@@ -18,10 +19,11 @@ from click.testing import CliRunner
 from paw_mlx import errors, formats
 from paw_mlx.benchmarks import machine, speed, subjects, synthetic
 from paw_mlx.benchmarks.sizes import Form, Sizes
-from paw_mlx.benchmarks.worker import Worker
+from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.cli import cli
 from paw_mlx.errors import HubError, InputTooLong, PawError
-from paw_mlx.interpreter import Interpreter, weights
+from paw_mlx.interpreter import Interpreter, bank, weights
+from paw_mlx.interpreter.call import Call
 
 HERE = f"{__name__}:Subject"
 FLOAT32 = Form(None, 4, fused=False)
@@ -58,6 +60,10 @@ class Subject:
 
     def die(self, number: int) -> None:
         os.kill(os.getpid(), number)
+
+    def abort(self) -> None:
+        os.write(2, b"[METAL] Insufficient Memory\n")
+        os.abort()
 
     def leave(self) -> None:
         print("no such library", file=sys.stderr)
@@ -98,7 +104,7 @@ def test_a_quick_run_prints_one_object_with_every_key():
         assert row["skipped"] is None
         assert row["load_s"] is None  # nothing was read
         assert row["calls_s"].keys() == {"1", "8", "32"}
-        assert all(rate > 0 for rate in row["calls_s"].values())
+        assert all(rate["num"] == 1 and rate["min"] > 0 for rate in row["calls_s"].values())
         assert row["decode_tok_s"]["num"] == 1
         assert row["weight_bytes"] <= row["active_bytes"] <= row["peak_bytes"]
         assert row["peak_bytes"] <= row["batch_peak_bytes"]
@@ -106,6 +112,9 @@ def test_a_quick_run_prints_one_object_with_every_key():
     assert base["adapter_bytes"] == 0 < program["adapter_bytes"]
     assert program["token_bytes"] == base["token_bytes"] + program["adapter_bytes"]
     assert (baseline["engine"], baseline["bits"]) == ("mlx-lm", 4)
+    kv_bytes = Sizes.of(synthetic.config("tiny"), Form(4, 4)).kv_bytes
+    read = Sizes.of(synthetic.config("tiny"), Form(4, 4)).token_bytes + (32 + 8 // 2) * kv_bytes
+    assert baseline["token_bytes"] == pytest.approx(read, rel=1e-3)
 
 
 def test_a_real_base_and_program_in_two_forms(tmp_path):
@@ -143,6 +152,63 @@ def test_wrong_options_are_refused(words, message):
     done = CliRunner().invoke(cli, ["bench", "speed", "--quick", *words])
     assert done.exit_code in (1, 2)
     assert message in done.stderr
+
+
+def test_a_quick_run_compares_a_shape_with_its_like_alone():
+    assert speed.default_baseline(True, True, None) == "tiny"
+    assert speed.default_baseline(True, True, "tiny") == "tiny"
+    assert speed.default_baseline(True, True, "qwen3-0.6b") is None
+    assert speed.default_baseline(True, False, "qwen3-0.6b") == "qwen3-32b"
+    assert speed.default_baseline(False, True, "qwen3-0.6b") == speed.BASELINE
+
+
+def test_bits_are_those_that_a_model_has():
+    forms = ("bfloat16, 4-bit g64", "bfloat16, 8-bit g32", "float32", "bfloat16")
+    assert [speed.form_bits(form) for form in forms] == [4, 8, 16, 16]
+
+
+def told(monkeypatch, *results):
+    """`_measured` gives these in turn, or raises them."""
+    left = iter(results)
+
+    def measured(subject, plan, progress):
+        found = next(left)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(speed, "_measured", measured)
+
+
+def test_what_was_measured_is_kept_whatever_comes_after_it(monkeypatch):
+    lost = RuntimeError("in the process that measures:\nTraceback\n  x\nKeyError: '/a/b/c'")
+    told(monkeypatch, {"subject": "base"}, PawError("it died", hint="Take less."), lost)
+    models = speed.Models(synthetic=True, baseline="tiny", interpreter="tiny")
+    base, program, baseline = speed.run(models, speed.QUICK)
+    assert base == {"subject": "base"}
+    assert (program["subject"], program["skipped"]) == ("program", "it died. Take less.")
+    assert (baseline["subject"], baseline["skipped"]) == ("baseline", "KeyError: 'c'")
+    told(monkeypatch, PawError("it died"))
+    with pytest.raises(PawError, match="it died"):
+        speed.run(models, speed.QUICK)
+
+
+def test_a_report_names_no_folder_of_its_user():
+    models = speed.Models(baseline="/home/someone/models/large-4bit", program="/home/s/p.paw")
+    assert "/home" not in json.dumps(speed.settings(models, speed.QUICK))
+    (row,) = speed._baseline(models, speed.QUICK, lambda line: None)
+    assert "/home" not in json.dumps(row)
+    assert row["model"] == "large-4bit"
+    urls = "see https://a.b/c/d or tok/s at /home/s/x/y: no"
+    assert reason(PawError(urls)) == "see https://a.b/c/d or tok/s at y: no"
+
+
+def test_calls_at_once_that_do_not_fit_are_named(monkeypatch):
+    told(monkeypatch, {"subject": "baseline"})
+    monkeypatch.setattr(speed, "_limit", lambda: 1_010_000_000)
+    models = speed.Models(synthetic=True, baseline="tiny")
+    (row,) = speed._baseline(models, speed.QUICK, lambda line: None)
+    assert row["left_out"] == "32 at once need 1.0 GB, and this machine gives 1.0 GB"
 
 
 # What is measured
@@ -187,13 +253,87 @@ def test_cold_evaluates_the_prefix_and_warm_does_not():
 def test_calls_are_as_many_as_asked_for_and_all_differ():
     paw = subjects.Paw(synthetic="tiny")
     paw.load()
-    seen: list[str] = []
-    paw._interpreter.submit, submit = (  # type: ignore[method-assign]
-        lambda program, text, options=None: (seen.append(text), submit(program, text, options))[1],
-        paw._interpreter.submit,
-    )
+    seen = heard(paw)
     assert [paw.calls(num, at_once, 4)["num"] for num, at_once in ((3, 1), (12, 4))] == [3, 12]
-    assert len(seen) == len(set(seen)) == 15
+    assert len(seen) == len({text for text, _ in seen}) == 15
+
+
+def heard(paw: subjects.Paw) -> list:
+    """What a subject hands to its interpreter, as it comes: texts, and futures of results."""
+    seen: list = []
+    submit = paw._interpreter.submit
+
+    def listening(program, text, options=None):
+        future = submit(program, text, options)
+        seen.append((text, future))
+        return future
+
+    paw._interpreter.submit = listening  # type: ignore[method-assign]
+    return seen
+
+
+def test_calls_are_equal_work_whatever_ends_an_output(tmp_path):
+    base = tiny.write_base(tmp_path / "base", "qwen3")
+    vocab = tiny.config("qwen3")["vocab_size"]
+    config = json.loads(tiny.changed("qwen3", eos_token_id=list(range(vocab))))
+    (base / "config.json").write_text(json.dumps(config))
+    formats.save(tiny.program("qwen3"), tmp_path / "p.paw", "f32", profile=tiny.profile("qwen3"))
+    paw = subjects.Paw(str(base), program=str(tmp_path / "p.paw"))
+    paw.load()
+    seen = heard(paw)
+    paw.calls(2, 1, 5)
+    paw.calls(2, 2, 5)
+    results = [future.result() for _, future in seen]
+    assert [(r.output_tokens, r.num_steps) for r in results] == [(5, 5)] * 4
+    chat = subjects.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
+    chat.load()
+    for at_once in (1, 2):
+        outputs = chat._answers(["a", "b"], at_once, 5, ends=False)
+        assert all(outputs)
+        assert not any(chat._answers(["a", "b"], at_once, 5))
+
+
+def test_the_clock_hears_the_tokenizer_and_waits_for_what_was_computed_ahead(monkeypatch):
+    waited = []
+    synchronize = mx.synchronize
+    monkeypatch.setattr(mx, "synchronize", lambda *on: (waited.append(on), synchronize(*on)))
+    for subject in (subjects.Paw(synthetic="tiny"), subjects.MlxLm(synthetic="tiny")):
+        subject.load()
+        subject.first_token(True)
+        for call in (
+            lambda subject=subject: subject.prefill_decode(16, 2, 0),
+            lambda subject=subject: subject.first_token(False),
+            lambda subject=subject: subject.calls(1, 1, 2),
+        ):
+            waited.clear()
+            call()
+            assert waited
+    ids = subject._tokenizer.ids
+    subject._tokenizer.ids = lambda text: (time.sleep(0.2), ids(text))[1]
+    for warm in (False, True):
+        assert subject.first_token(warm)["seconds"] > 0.2
+
+
+def test_a_round_after_another_program_times_no_adapter_made_ready(monkeypatch):
+    paw = subjects.Paw(synthetic="tiny")
+    paw.load()
+    paw.prefill_decode(20, 4, 0)
+    before = paw._interpreter
+    paw.calls(1, 1, 4)
+    heated = []
+    monkeypatch.setattr(bank, "heat", lambda *a, heat=bank.heat: (heated.append(a), heat(*a)))
+    monkeypatch.setattr(Call, "succeed", counting(Call.succeed, heated))
+    paw.prefill_decode(20, 4, 0)
+    assert paw._interpreter is before
+    assert [len(entry) for entry in heated] == [2, 1]  # made ready once, and then the call
+
+
+def counting(succeed, seen):
+    def told(call, result):
+        seen.append((result,))
+        succeed(call, result)
+
+    return told
 
 
 # Bytes
@@ -211,6 +351,20 @@ def test_arithmetic_gives_the_bytes_that_a_model_and_a_program_take(bits):
     assert loaded["adapter_bytes"] == sizes.adapter_bytes(64, packed=True)
     # The allocator may give a freed buffer again that is a little larger.
     assert grown == pytest.approx(loaded["adapter_bytes"] + sizes.rows_bytes(96), rel=0.02)
+
+
+@pytest.mark.parametrize("target", ["Paw", "MlxLm"])
+def test_arithmetic_gives_the_peak(target):
+    """At a shape whose activations and scores outweigh what a step takes besides."""
+    shape = {"num_prompt": 512, "num_decode": 32}
+    with Worker(f"paw_mlx.benchmarks.subjects:{target}", synthetic="tiny") as worker:
+        worker.call("load")
+        worker.call("prefill_decode", **shape, seed=0)
+        peak = worker.call("memory")["run_peak_bytes"]
+        expected = worker.call("expected", **shape)["expected_peak_bytes"]
+    assert expected == pytest.approx(peak, rel=0.25)
+    step = Sizes.of(synthetic.config("tiny"), FLOAT32).workspace_bytes(512)
+    assert expected - step < 0.5 * peak  # which the step is most of
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -251,7 +405,7 @@ def skipped(monkeypatch, gpu_bytes: int | None, **models) -> str:
 
 
 def test_a_baseline_that_is_too_large_is_skipped_with_the_numbers(monkeypatch):
-    wanted = "needs 19.7 GB (18.4 weights, 0.3 keys and values, 1.0 besides)"
+    wanted = "needs 19.6 GB (18.4 weights, 0.1 keys and values, 1.0 besides)"
     for models in ({"synthetic": True, "baseline": "qwen3-32b"}, {}):
         why = skipped(monkeypatch, 11_840_000_000, **models)
         assert wanted in why
@@ -276,6 +430,13 @@ def test_what_libraries_print_does_not_reach_the_protocol():
         assert worker.call("answer", text="again") == "again"
 
 
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise SystemExit('taken from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    with Worker(HERE) as worker:
+        assert worker.call("answer", text="a") == "a"
+
+
 def test_an_error_comes_out_as_itself_and_a_bug_with_its_traceback():
     with Worker(HERE) as worker:
         with pytest.raises(InputTooLong, match=r"^it is too long") as found:
@@ -295,6 +456,10 @@ def test_a_dying_process_is_one_sentence():
         with Worker(HERE) as worker, pytest.raises(PawError) as found:
             worker.call("die", number=int(number))
         assert str(found.value) == f"the process that measured Subject was killed by {why}"
+    with Worker(HERE) as worker, pytest.raises(PawError) as found:
+        worker.call("abort")
+    assert str(found.value).endswith("killed by signal 6: [METAL] Insufficient Memory")
+    assert found.value.hints == ["Choose a smaller model, or fewer bits."]
     with Worker(HERE) as worker:
         with pytest.raises(PawError, match=r"ended with exit code 3: no such library$"):
             worker.call("leave")

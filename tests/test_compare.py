@@ -33,7 +33,7 @@ def bench(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["bench", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("kind", sorted(EVERY))
+@pytest.mark.parametrize("kind", compare.KEYS)
 def test_nothing_changed_in_a_result_beside_itself(kind: str) -> None:
     found = compare.compare(EVERY[kind](), EVERY[kind](), 0.0)
     assert found["rows"]
@@ -52,7 +52,7 @@ def test_nothing_changed_in_a_result_beside_itself(kind: str) -> None:
         ({"ttft_warm_s": near(0.002)}, "ttft_warm_s", "better"),
         ({"peak_bytes": 10**9}, "peak_bytes", "worse"),
         ({"active_bytes": 10**8}, "active_bytes", "better"),
-        ({"calls_s": {"1": 40.1, "8": 50.0, "32": 401 / 1.5}}, "calls_s, 8 at once", "worse"),
+        ({"calls_s": {"1": near(40.1), "8": near(50)}}, "calls_s, 8 at once", "worse"),
     ],
 )
 def test_what_got_worse_or_better_is_told(changes: Any, metric: str, verdict: str) -> None:
@@ -117,6 +117,44 @@ def test_a_figure_of_zero_has_no_ratio() -> None:
     assert [row["verdict"] for row in found["rows"] if row["ratio"] is None] == [None]
 
 
+def test_what_was_measured_once_is_not_judged_but_bytes_are() -> None:
+    once = {"decode_tok_s": report.stat([100.0]), "calls_s": {"1": 1.0, "8": 1.0}}
+    once |= {"load_s": report.stat([99.0])}
+    assert verdicts(changed(**once)) == {}
+    text = tables.as_text(compare.table(compare.compare(speed(), changed(**once), 0.05)))
+    assert "measured once are not judged" in text
+    assert verdicts(changed(**once, peak_bytes=10**9)) == {"peak_bytes": "worse"}
+
+
+def test_an_accuracy_changes_in_points() -> None:
+    before, after = accuracy(), accuracy()
+    before["rows"][0] |= {"accuracy": 0.0, "low": 0.0, "high": 0.02}
+    after["rows"][0] |= {"accuracy": 0.967, "low": 0.93, "high": 0.985}
+    found = compare.compare(before, after, 0.05)
+    assert found["rows"][0]["ratio"] is None
+    assert found["rows"][0]["verdict"] == "better"
+    text = tables.as_text(compare.table(found))
+    assert "+96.7 points  better" in text
+    assert "intervals are compared as those of different rows" in " ".join(text.split())
+
+
+def test_the_papers_table_is_not_compared() -> None:
+    with pytest.raises(OptionError, match="reproduce are not compared"):
+        compare.compare(EVERY["reproduce"](), EVERY["reproduce"](), 0.05)
+
+
+@pytest.mark.parametrize("bits", [4, None])
+def test_a_row_skipped_in_one_meets_the_one_measured(bits: int | None) -> None:
+    before = made_report("speed", [speed_row("baseline", "Qwen3-32B-4bit", 4, 20, 18e9)])
+    row = {"subject": "baseline", "engine": "mlx-lm", "bits": bits, "skipped": "no room"}
+    after = made_report("speed", [row | {"model": "mlx-community/Qwen3-32B-4bit"}])
+    name = "baseline, Qwen3-32B-4bit, 4 bits, no room"
+    found = compare.compare(before, after, 0.05)
+    assert (found["rows"], found["warnings"]) == ([], [f"Skipped after: {name}."])
+    found = compare.compare(after, before, 0.05)
+    assert (found["rows"], found["warnings"]) == ([], [f"Skipped before: {name}."])
+
+
 def test_compare_on_the_command_line(tmp_path: Path) -> None:
     before = report.save(speed(), tmp_path)
     after = report.save(changed(decode_tok_s=near(330)), tmp_path)
@@ -124,13 +162,17 @@ def test_compare_on_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "decode tok/s" in done.stdout
     assert "0.82×  worse" in done.stdout
-    assert "1 of 44 figures are worse by more than 5 %" in done.stdout
+    assert "1 of 52 figures are worse by more than 5 %" in done.stdout
     assert bench("compare", before, after, "--fail").exit_code == 1
     assert bench("compare", before, after, "--fail", "--threshold", "20%").exit_code == 0
     assert bench("compare", after, before, "--fail").exit_code == 0
     found = json.loads(bench("compare", before, after, "--json").stdout)
     assert found["num_worse"] == 1
     assert bench("compare", before, after, "--threshold", "much").exit_code == 2
+    done = bench("compare", before, after, "--threshold", "0.05")
+    assert done.exit_code == 2
+    assert "say 5% or 0.05%" in done.stderr
+    assert bench("compare", before, after, "--threshold", "0.05%").exit_code == 0
     done = bench("compare", before, tmp_path / "none.json", "--json")
     assert done.exit_code == 1
 
@@ -143,21 +185,25 @@ def here(*reports: dict[str, Any]) -> dict[str, float | None]:
 
 
 def fuzzy(**changes: Any) -> dict[str, Any]:
-    return accuracy(settings={"source": "fuzzybench", "interpreter": "Qwen/Qwen3-0.6B"} | changes)
+    known = {"source": "fuzzybench/test_clean", "interpreter": "qwen3-0.6b, bfloat16, 4-bit g64"}
+    return accuracy(settings=known | {"baseline": "Qwen3-32B-4bit"} | changes)
 
 
 def test_without_results_every_row_says_what_measures_it() -> None:
     rows = reproduce.claims([])
     assert len(rows) == 9
     assert all(row["here"] is None and row["ratio"] is None for row in rows)
-    assert all("`paw-mlx bench" in row["note"] for row in rows)
+    notes = {row["what"]: row["note"] for row in rows}
+    assert all("`paw-mlx bench" in note for note in notes.values())
+    assert "--baseline-model Qwen/Qwen3-32B" in notes["memory, 32B, 16 bits"]
+    assert notes["cold load"].startswith("nothing measures it")
     assert {row["paper"] for row in rows} >= {73.78, 9.84, 68.70, 52.10, 31.6, 0.48, 1.2, 60.0}
 
 
 def test_speed_answers_speed_and_memory() -> None:
     found = here(speed())
     assert found["decode, program"] == 401
-    assert found["cold load"] == pytest.approx(358.1e6 / 2e9)
+    assert found["cold load"] is None  # files were in memory
     assert found["memory, program, 16 bits"] == pytest.approx(1.05 * 1.215)
     assert found["memory, 32B, 16 bits"] is None  # skipped there; 4 bits are not what is meant
     assert found["memory, 32B : program"] == pytest.approx(18.43e9 / 358.1e6)
@@ -174,6 +220,9 @@ def test_memory_is_compared_in_the_same_bits() -> None:
     ]
     assert here(made_report("speed", rows))["memory, 32B : program"] == pytest.approx(60)
     assert here(made_report("speed", rows[::2]))["memory, 32B : program"] is None
+    for row in rows:
+        row["bits"] = None  # not known, which is not alike
+    assert here(made_report("speed", rows))["memory, 32B : program"] is None
 
 
 def test_fuzzybench_on_the_papers_base_answers_accuracy() -> None:
@@ -184,10 +233,32 @@ def test_fuzzybench_on_the_papers_base_answers_accuracy() -> None:
     assert found["accuracy, one fixed LoRA"] == 52
 
 
+def test_the_large_model_has_to_be_of_32b() -> None:
+    assert here(fuzzy(baseline="Qwen3-8B-4bit"))["accuracy, 32B prompted"] is None
+    assert here(fuzzy(baseline=None))["accuracy, 32B prompted"] is None
+
+
+def test_a_sample_says_how_much_of_the_data_it_was() -> None:
+    made = fuzzy(functions=100, functions_in_all=29345, inputs=None)
+    (row,) = [r for r in reproduce.claims([made]) if r["what"] == "accuracy, program"]
+    sample = "100 of 29,345 functions, 95 % interval 68.0–79.0"
+    assert row["note"].startswith(f"program, 200 rows of fuzzybench/test_clean, {sample}; ")
+    every = fuzzy(functions=100, functions_in_all=100, inputs=None)
+    assert "interval" not in str(reproduce.claims([every]))
+    assert "interval" in str(reproduce.claims([fuzzy(inputs=2)]))
+
+
+def test_sixteen_bits_are_not_thirty_two() -> None:
+    wide = speed_row("program", "qwen3-0.6b", 16, 20, 2.4e9) | {"form": "float32"}
+    assert here(made_report("speed", [wide]))["memory, program, 16 bits"] is None
+
+
 @pytest.mark.parametrize(
     "other",
     [
         fuzzy(source="clinc"),
+        fuzzy(source="my-fuzzy-rows.jsonl"),
+        fuzzy(source="fuzzybench.csv"),
         fuzzy(interpreter="smollm2-135m"),
         made_report("speed", [speed_row("program", "smollm2-135m", 4, 90, 9e7)]),
         made_report("speed", [speed_row("base", "qwen3-0.6b", 4, 90, 9e7)]),
@@ -199,13 +270,14 @@ def test_other_data_another_base_answer_nothing(other: dict[str, Any]) -> None:
 
 def test_the_newest_result_that_has_it_counts_and_synthetic_ones_say_so() -> None:
     old, new = speed(date="2026-10-01T00:00:00Z"), speed(synthetic=True)
-    new["rows"][PROGRAM] |= {"decode_tok_s": near(500), "load_s": None}
+    new["rows"][PROGRAM] |= {"decode_tok_s": near(500)}
     new["rows"].pop(PROGRAM + 1)
     rows = {row["what"]: row for row in reproduce.claims([old, new])}
     assert rows["decode, program"]["here"] == 500
     assert "synthetic weights" in rows["decode, program"]["note"]
-    assert rows["cold load"]["here"] == pytest.approx(358.1e6 / 2e9)
-    assert "2026-10-01" in rows["cold load"]["note"]
+    assert rows["memory, program, 16 bits"]["here"] == pytest.approx(1.05 * 1.215)
+    assert "2026-10-01" in rows["memory, program, 16 bits"]["note"]
+    assert "synthetic" not in rows["memory, program, 16 bits"]["note"]
 
 
 def test_results_are_gathered_from_files_and_folders(tmp_path: Path) -> None:
@@ -225,7 +297,9 @@ def test_reproduce_on_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "73.78" in done.stdout
     assert "12.7×" in done.stdout
+    report.save(speed(synthetic=True, date="2026-11-22T00:00:00Z"), tmp_path)
     found = json.loads(bench("reproduce", tmp_path, "--json").stdout)
+    assert not found["synthetic"]  # some rows are, and say so
     assert found["kind"] == "reproduce"
     assert len(found["rows"]) == 9
     assert bench("reproduce", tmp_path / "none.json").exit_code == 1

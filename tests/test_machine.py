@@ -112,6 +112,7 @@ def mac(monkeypatch):
         told = {COMMANDS[name]: text for name, text in printed.items()}
         monkeypatch.setattr(machine, "_output", lambda *command: told.get(command))
         monkeypatch.setattr(machine, "sys", SimpleNamespace(platform="darwin"))
+        monkeypatch.setattr(machine, "mlx", lambda: machine.Library(device="gpu"))
 
     return make
 
@@ -131,9 +132,10 @@ def mac(monkeypatch):
         ("Apple M4 Max", 40, 48, 546),
         ("Apple M5 Max", None, 36, 460),
         ("Apple M5 Max", 40, None, 614),
-        ("Apple M6", 12, 16, 153),
-        ("Apple M6", 12, 32, 170),
-        ("Apple M6", 12, None, (153, 170)),
+        ("Apple M6", 12, 16, (153, 170)),  # which is which has one source alone
+        ("Apple M6", None, None, (153, 170)),
+        ("Apple M5 Ultra", 64, 96, None),  # one source alone, like the next
+        ("Apple A18 Pro", 5, 8, None),
         ("Apple M2", 8, 8, 100),
         ("Apple M3 Ultra", 60, 256, 819),
         ("Apple M9 Max", 40, 128, None),
@@ -227,13 +229,17 @@ def test_power_and_heat_are_told(mac):
     assert told["load"] >= 0
     mac(batt="Now drawing from 'AC Power'\n", pmset=PMSET.format(low=0), therm=NO_WARNINGS)
     told = machine.condition()
-    assert [told[key] for key in ("power", "low_power", "thermal")] == ["ac", False, "nominal"]
+    assert [told[key] for key in ("power", "low_power", "thermal")] == [
+        "ac",
+        False,
+        "no warning recorded",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (NO_WARNINGS, "nominal"),
+        (NO_WARNINGS, "no warning recorded"),
         (LIMITS.format(scheduler=100, speed=100), "nominal"),
         ("CPU_Speed_Limit = 100\n", "nominal"),
         ("CPU_Speed_Limit \t= 70", "CPU_Speed_Limit 70"),
@@ -242,7 +248,7 @@ def test_power_and_heat_are_told(mac):
         ("", None),
     ],
 )
-def test_heat_is_nominal_only_where_pmset_says_so(text, expected):
+def test_heat_is_nominal_only_where_pmset_measured_it(text, expected):
     assert machine.thermal_of(text) == expected
 
 
@@ -306,6 +312,35 @@ def test_a_linux_machine_out_of_proc():
     bare = machine.linux_of("", "", "")
     assert bare.memory_bytes is None
     assert bare.cpu_cores == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("library", "limit"),
+    [
+        (machine.Library(device="gpu", gpu_bytes=50), 50),
+        (machine.Library(device="gpu"), 900),  # a GPU that does not say
+        (machine.Library(device="cpu", gpu_bytes=50), 900),
+    ],
+)
+def test_a_model_may_take_what_the_gpu_lends_or_most_of_the_memory(monkeypatch, library, limit):
+    monkeypatch.setattr(machine, "mlx", lambda: library)
+    monkeypatch.setattr(machine, "system", lambda: machine.Hardware(memory_bytes=1000))
+    assert machine.limit_bytes() == limit
+    monkeypatch.setattr(machine, "system", machine.Hardware)
+    assert machine.limit_bytes() == (50 if limit == 50 else None)
+
+
+def test_a_gpus_memory_as_metal_and_cuda_tell_it():
+    metal = {"max_recommended_working_set_size": 50, "memory_size": 64}
+    told = (metal, {"memory_size": 141}, {"total_memory": 141}, {"device_name": "x"})
+    assert [machine._gpu_bytes(one) for one in told] == [50, 141, 141, None]
+
+
+def test_on_a_mac_whose_cpu_computes_no_bandwidth_is_the_ceiling(mac, monkeypatch):
+    mac(sysctl=SYSCTL.format(chip="Apple M4 Pro", memory=24 * GIB))
+    assert machine.card()["bandwidth_gb_s"] == 273
+    monkeypatch.setattr(machine, "mlx", lambda: machine.Library(device="cpu", gpu="Apple M4 Pro"))
+    assert machine.card()["bandwidth_gb_s"] is None
 
 
 def test_a_gpu_has_its_own_bandwidth_only_if_it_computes(monkeypatch):

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from reports import CONDITION, EVERY, METHODS, near, speed, speed_row
+from reports import CONDITION, EVERY, METHODS, accuracy_row, near, speed, speed_row
 from reports import report as made_report
 
-from paw_mlx.benchmarks import plots, report, sections, tables
+from paw_mlx.benchmarks import figures, plots, report, sections, tables
 from paw_mlx.benchmarks.tables import Column, Table
 from paw_mlx.cli import bench, cli
 from paw_mlx.errors import FormatError, HubError, NotFound
@@ -37,9 +37,11 @@ def test_a_stat_is_the_middle_and_the_ends() -> None:
 
 
 def test_a_report_says_where_and_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["x", "bench", "speed", "--program", "/home/me/p.paw", "a b"])
+    given = ["--program", "/home/me/p.paw", "a b", "--interpreter=/home/me/base", "--bits=4"]
+    monkeypatch.setattr(sys, "argv", ["x", "bench", "speed", *given])
     made = report.make("speed", [{"subject": "base"}], {}, synthetic=True, start=CONDITION)
-    assert made["command"] == "paw-mlx bench speed --program p.paw 'a b'"
+    shown = "--program p.paw 'a b' --interpreter=base --bits=4"
+    assert made["command"] == f"paw-mlx bench speed {shown}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["date"])
     assert made["machine"]["mlx"]
     assert made["conditions"]["start"] == CONDITION
@@ -166,9 +168,60 @@ def test_bits_are_paired_with_bits_or_with_what_there_is() -> None:
     made["rows"] = [speed_row("program", "q", 4, 400, 3e8), speed_row("baseline", "b", 8, 20, 3e10)]
     ratios = next(t for t in sections.tables(made) if t.title == "Program : baseline")
     assert len(ratios.rows) == 1
+    assert "Not all are in the same number of bits." in report.terminal(made)
+    assert "takes 1/" not in words(drawn(made)["memory"])
     made["rows"].append(speed_row("program", "q", 8, 200, 6e8))
     (pair,) = next(t for t in sections.tables(made) if t.title == "Program : baseline").rows
     assert pair["program"]["bits"] == 8
+    assert "Not all" not in report.terminal(made)
+    assert "in 8 bits, the program takes 1/50" in words(drawn(made)["memory"])
+    for row in made["rows"]:
+        row["bits"] = None  # not known, which is not alike
+    assert "Not all are in the same number of bits." in report.terminal(made)
+    assert "takes 1/" not in words(drawn(made)["memory"])
+
+
+def test_calls_per_second_are_stats_or_numbers() -> None:
+    made = speed()
+    found = report.terminal(made), drawn(made)["calls"]
+    for row in made["rows"]:
+        if "calls_s" in row:
+            row["calls_s"] = {num: each["median"] for num, each in row["calls_s"].items()}
+    assert (report.terminal(made), drawn(made)["calls"]) == found
+    assert re.search(r"qwen3-0.6b, 16 bits .* 19.0 +63.3 +127", found[0])
+
+
+def test_numbers_of_calls_that_were_left_out_say_why() -> None:
+    made = speed()
+    made["rows"][3]["left_out"] = "32 at once need 60.0 GB, and this machine gives 55.0 GB"
+    del made["rows"][3]["calls_s"]["32"]
+    found = " ".join(report.terminal(made).split())
+    assert "baseline, qwen3-32b, 4 bits: left out, 32 at once need 60.0 GB" in found
+
+
+def test_bars_of_memory_are_as_long_as_it_is_large() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    rows = [speed_row("program", "q", 4, 400, 3e8), speed_row("baseline", "b", 4, 20, 3e10)]
+    figures._memory(axes, rows)
+    short, long = (bar.get_window_extent().width for bar in axes.patches)
+    assert long / short == pytest.approx(100, rel=0.01)
+
+
+def test_a_curves_label_stands_at_its_own_end() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    rows = [speed_row("program", "q", 4, 400, 3e8), speed_row("baseline", "b", 4, 20, 3e10)]
+    del rows[1]["calls_s"]["32"]
+    figures._calls(axes, rows, ["1", "8", "32"])
+    assert {text.get_text()[:4]: text.xy[0] for text in axes.texts} == {"6.67": 8, "267 ": 32}
+    at = (axes.transData + axes.transAxes.inverted()).transform
+    for text, y in zip(axes.texts, (20 / 3, 400 / 1.5), strict=True):
+        assert text.xy[1] == pytest.approx(at((1, y))[1])
 
 
 def test_a_report_of_nothing_but_skipped_rows_still_shows_them() -> None:
@@ -209,6 +262,16 @@ def test_a_program_that_takes_more_than_the_baseline_is_told_so() -> None:
     assert "1/" not in words(drawn(made)["memory"])
 
 
+def test_accuracy_says_what_is_the_same_and_what_intervals_count() -> None:
+    made = EVERY["accuracy"](settings={"functions": 100})
+    assert "stand or fall" not in report.terminal(made)
+    made["settings"]["clustered"] = 100
+    made["rows"].append(accuracy_row("tuned-20", "all", 120, 200, same_as="tuned-all"))
+    for text in (report.terminal(made), report.markdown(made)):
+        assert "100 functions: rows of one function stand or fall together" in text
+        assert "tuned-20 is tuned-all: both learn from all rows there are." in text
+
+
 def test_what_a_file_calls_its_categories_breaks_no_table() -> None:
     made = EVERY["accuracy"]()
     made["rows"][4]["group"] = "category: a\n| <b>x</b> \x1b[31m" + "long " * 20
@@ -220,7 +283,7 @@ def test_what_a_file_calls_its_categories_breaks_no_table() -> None:
 
 def test_compiling_has_a_column_for_every_phase_and_a_median() -> None:
     text = report.terminal(EVERY["compile"]())
-    assert re.search(r"pseudo program +encode +map +total", text)
+    assert re.search(r"pseudo +encode +map +total", text)
     assert re.search(r"median +21.0 +3.00 +0.250 +24.2", text)
     assert "Sort this: failed, no answer" in text
 
@@ -260,7 +323,7 @@ def words(svg: str) -> str:
 PLOTS = {
     "speed": {
         "tokens": ("401 of 1,525", "program, qwen3-0.6b, 4 bits", "ceiling"),
-        "memory": ("takes 1/51.5 of", "430 MB", "22.1 GB", "ten times"),
+        "memory": ("takes 1/51.5 of", "430 MB", "22.1 GB", "peak bytes"),
         "calls": ("267  program, qwen3-0.6b, 4 bits", "32 at once"),
         "latency": ("4.99", "345", "Milliseconds"),
     },
@@ -268,7 +331,7 @@ PLOTS = {
         "methods": ("74.0", "program, typos", "95 % interval", *METHODS),
         "kind": ("closed label (100)", "free text (50)"),
     },
-    "compile": {"seconds": ("pseudo program", "24.2 s")},
+    "compile": {"seconds": ("pseudo", "24.2 s")},
     "versus": {"engines": ("paw-mlx", "mlx-lm", "700", "520")},
     "reproduce": {},
 }
@@ -341,6 +404,27 @@ def test_finish_prints_and_keeps(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert names == sorted([*drawings, "speed.json", "speed.md"])
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_cannot_be_printed_is_kept(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(bench.click, "echo", closed)
+    monkeypatch.setattr(bench, "say", lambda line: None)
+    with pytest.raises(BrokenPipeError):
+        bench.finish(speed(), tmp_path, as_json)
+    assert report.load(tmp_path / "apple-m4-max-2026-11-21-speed.json") == speed()
+
+
+def test_what_cannot_be_kept_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HubError):
+        bench.finish(speed(), tmp_path / "file", as_json=True)
+    assert json.loads(capsys.readouterr().out) == speed()
+
+
 def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     bench.finish(speed(), None, as_json=True)
     out, err = capsys.readouterr()
@@ -383,7 +467,7 @@ def test_a_page_gets_the_results_between_its_marks(tmp_path: Path) -> None:
 
 def test_the_readme_shows_the_results_that_are_committed() -> None:
     page = report.README.read_text(encoding="utf-8")
-    if not list(report.RESULTS.glob("*.json")) or "<!-- results -->" not in page:
+    if not list(report.RESULTS.glob("*.json")):
         pytest.skip("no results are committed yet")
     made = report.with_results(page, report.RESULTS)
     assert made == page, "run python -m paw_mlx.benchmarks.report"

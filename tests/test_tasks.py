@@ -95,6 +95,10 @@ def test_what_cannot_be_found_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PAW_OFFLINE", "1")
     with pytest.raises(NotFound, match="offline"):
         tasks.load("fuzzybench")
+    monkeypatch.delenv("PAW_OFFLINE")
+    monkeypatch.setattr(tasks.client, "download_file", None)
+    with pytest.raises(NotFound, match="offline"):
+        tasks.load("fuzzybench/test_clean", offline=True)
     (tmp_path / "rows.txt").write_text("x")
     with pytest.raises(OptionError, match=r"none of \.parquet"):
         tasks.load(str(tmp_path / "rows.txt"))
@@ -142,6 +146,20 @@ def test_rows_to_learn_from_are_never_tested(rows, tmp_path):
             inputs = [{row.input for row in part} for part in (task.test, task.train)]
             assert not inputs[0] & inputs[1]
             assert len(inputs[1]) == (len(inputs[0]) + len(inputs[1])) // 2 >= 2
+
+
+def test_only_functions_without_rows_to_learn_from_are_halved(rows, tmp_path):
+    found = tasks.load(str(rows), train=write_jsonl(tmp_path / "more.jsonl", [(LABEL, "x", "no")]))
+    label, record, _ = tasks.halved(found, 0)
+    assert label == found[0]
+    assert len(record.train) == 2
+
+
+def test_a_source_is_named_without_its_folders():
+    names = ("fuzzybench", "fuzzybench/test_clean", "bgl", "/home/me/rows.jsonl", "data/clinc/")
+    assert [tasks.source(name) for name in names] == [
+        *("fuzzybench", "fuzzybench/test_clean", "bgl", "rows.jsonl", "clinc")
+    ]
 
 
 def test_the_first_row_of_an_input_counts(tmp_path):

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from paw_mlx import Interpreter, Program, formats
 from paw_mlx.benchmarks import report, versus
-from paw_mlx.benchmarks.engines import MlxLmProgram, quantization
+from paw_mlx.benchmarks.engines import LlamaCpp, MlxLmProgram, quantization
 from paw_mlx.benchmarks.versus import Engine, Plan
 from paw_mlx.cli import cli
-from paw_mlx.errors import AdapterMismatch, FormatError, PawError
+from paw_mlx.errors import AdapterMismatch, FormatError, InputTooLong, PawError
 
 pytest.importorskip("mlx_lm")
 
@@ -105,6 +105,55 @@ def test_missing_llama_cpp_is_a_row_with_a_reason(
     row = engine.row([], engine.outputs(TEXTS, SMALL), SMALL)
     assert "`pip install llama-cpp-python`" in row["skipped"]
     assert row.keys() == {"engine", "version", "skipped"}
+
+
+def test_llama_cpp_sits_out_what_it_cannot_pack(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(versus, "find_spec", lambda name: True)
+    (tmp_path / "base.gguf").write_bytes(b"")
+    given = versus._Given(tmp_path, tmp_path / "base.gguf", tmp_path / "p", 8)
+    engine = Engine("llama.cpp", versus._llama_cpp)
+    engine.open(None, given, SMALL)  # type: ignore[arg-type]
+    assert "as it is, and 8 bits were asked for. Leave --bits" in str(engine.skipped)
+
+
+def test_a_prompt_beyond_llama_cpps_room_is_one_sentence() -> None:
+    engine = LlamaCpp.__new__(LlamaCpp)
+    engine._context = 10
+    with pytest.raises(InputTooLong, match="8 tokens and an output of 4 exceed the 10"):
+        engine._generate([0] * 8, 4)
+
+
+@pytest.mark.parametrize(("bits", "written"), [(None, 32), (16, 32), (4, 4)])
+def test_mlx_lm_gets_dense_weights_as_paw_mlx_computes_them(
+    bits: int | None, written: int, base: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    if not versus._on_cpu():
+        pytest.skip("a GPU computes in the base's own type")
+    seen: list[Any] = []
+    monkeypatch.setattr(versus, "write_base", lambda *asked: seen.append(asked))
+    versus._mlx_lm(versus._Given(tmp_path, base, tmp_path / "p", bits), SMALL)
+    assert seen[0][2] == written
+
+
+def test_another_engine_is_first_in_every_round() -> None:
+    engines: list[Any] = ["a", "b", "c"]
+    assert [versus.rotated(engines, n)[0] for n in range(-1, 4)] == ["c", "a", "b", "c", "a"]
+    assert sorted(versus.rotated(engines, 2)) == engines
+
+
+class Stumbling:
+    """A worker whose library fails as libraries do."""
+
+    def call(self, name: str, **_: Any) -> Any:
+        raise RuntimeError("in the process that measures:\nTraceback\nOSError: no libllama")
+
+
+def test_a_rivals_own_error_is_its_reason() -> None:
+    engine = Engine("llama.cpp", versus._llama_cpp, worker=Stumbling())  # type: ignore[arg-type]
+    row = engine.row([], [], SMALL)
+    assert row["skipped"] == "OSError: no libllama"
+    with pytest.raises(RuntimeError):
+        replace(engine, name="paw-mlx", skipped=None).round(SMALL, counts=True)
 
 
 class Dying:

@@ -41,12 +41,17 @@ def command() -> None:
 
 
 def finish(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
-    """Print a report, as a table or as one line of JSON; keep it in the folder `output`."""
+    """Keep a report in the folder `output`, then print it, as a table or as one line of JSON.
+
+    A run of hours outlives a closed pipe, and a full disk.
+    """
     from ..benchmarks import report as reports
 
-    click.echo(json.dumps(report) if as_json else reports.terminal(report))
-    if output is not None:
-        keep(report, output)
+    try:
+        if output is not None:
+            keep(report, output)
+    finally:
+        click.echo(json.dumps(report) if as_json else reports.terminal(report))
 
 
 def keep(report: dict[str, Any], folder: Path) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ _DERIVED = (
     "kinds of output are derived from the outputs; lengths are of inputs: short under 100 "
     "characters, medium under 400"
 )
+_ALIKE = "; lines of the log that are nearly alike lie in both halves, learned from and tested"
 
 
 @click.command(cls=Command)
@@ -85,7 +88,9 @@ def command(
 
     start = machine.condition()
     halve = any(needs_training(check_name(name)) for name in methods)
-    found = tasks.load(data, train=train, halve=halve, seed=seed)
+    found = tasks.load(data, train=train, halve=halve, seed=seed, offline=options["offline"])
+    if not methods and train is None and len(found) == 1:
+        found = tasks.halved(found, seed)
     chosen = tasks.sample(found, functions, inputs, seed)
     _check_positive(positive, chosen)
     if not methods:
@@ -94,18 +99,38 @@ def command(
         methods = [n for n in methods if fixed or n != "fixed"]
     asked, specs = tuple(dict.fromkeys(methods)), (None, *dict.fromkeys(noises))
     study = accuracy.Study(chosen, asked, specs, positive, seed)
-    with Lab(_options(seed=seed, **options), status) as lab:
+    with _awake(), Lab(_options(seed=seed, **options), status) as lab:
         made_with = accuracy.settings(study, lab)
         path = answers or _kept(made_with)
         with Answers(path, made_with) as kept:
             if not as_json:
                 say(f"answers in {path}" + (f", {len(kept)} so far" if len(kept) else ""))
             rows = accuracy.run(study, lab, kept, status)
-    about = {"source": Path(data).name, "functions_in_all": len(found), "inputs": inputs}
-    about |= {key: value for key, value in made_with.items() if value is not None}
-    about |= {"positive": positive, "commonest": accuracy.commonest(chosen), "groups": _DERIVED}
+    about = {"source": tasks.source(data), "functions_in_all": len(found), "inputs": inputs}
+    about |= {k: v for k, v in made_with.items() if v is not None and k not in accuracy.VERSIONS}
+    alike = _ALIKE if any(task.spec == tasks.BGL_SPEC for task in chosen) else ""
+    about |= {"positive": positive, "commonest": accuracy.commonest(chosen)}
+    about |= {"groups": _DERIVED + alike}
+    if len(chosen) > 1:  # rows of one function are not independent, as the intervals have them
+        about["clustered"] = len(chosen)
     made = report.make("accuracy", rows, about, synthetic=False, start=start)
     finish(made, output, as_json)
+    if all("skipped" in row for row in rows):
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _awake() -> Iterator[None]:
+    """Keep a Mac awake: a study takes hours."""
+    from ..benchmarks import worker
+
+    awake = worker._kept_awake(os.getpid())
+    try:
+        yield
+    finally:
+        if awake:
+            awake.terminate()
+            awake.wait()
 
 
 def _options(bits: str | None, baseline_model: str | None, **others: Any) -> Any:

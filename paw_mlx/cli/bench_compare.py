@@ -18,6 +18,9 @@ def _share(context: click.Context, option: click.Parameter, text: str) -> float:
         share = -1.0
     if not 0 <= share < 1:
         raise click.BadParameter(f"{text!r} is no percentage from 0% to 100%")
+    if 0 < share < 0.01 and "%" not in text:
+        said = f"{100 * share:g}"
+        raise click.BadParameter(f"{text!r} is a percentage: say {10000 * share:g}% or {said}%")
     return share
 
 

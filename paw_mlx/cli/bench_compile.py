@@ -60,7 +60,7 @@ def command(
     loaded = Compiler.load(compiler, bits=bits and int(bits), progress=status, **chosen)
     with loaded:
         jobs = [Job(wish.spec, given or wish.pseudo_program) for wish in wishes]
-        rows = compiling.run(loaded, jobs, (lambda line: None) if as_json else say)
+        rows = compiling.run(loaded, jobs, status if as_json else say)
     if all("error" in row for row in rows):
         raise PawError(f"none of {len(rows)} specs was compiled: {rows[0]['error']}")
     made = report.make("compile", rows, settings, synthetic=False, start=start)

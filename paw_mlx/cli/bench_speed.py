@@ -11,7 +11,7 @@ import click
 from ..errors import OptionError
 from . import Command, json_option
 from .bench import finish, output_option
-from .common import say
+from .common import say, status
 
 _BITS = (4, 6, 8, 16)
 
@@ -75,16 +75,17 @@ def command(
     plan = replace(speed.QUICK if quick else speed.Plan(), cooldown_s=speed.cooldown_s(quick))
     changes: dict[str, Any] = {"rounds": rounds, "cooldown_s": cooldown}
     plan = replace(plan, **{key: value for key, value in changes.items() if value is not None})
+    default = speed.default_baseline(synthetic, quick, interpreter)
     models = speed.Models(
         interpreter=interpreter or ("tiny" if synthetic and quick else None),
         program=program,
-        baseline=None if no_baseline else baseline or speed.default_baseline(synthetic, quick),
+        baseline=None if no_baseline else baseline or default,
         bits=bits or (None,),
         synthetic=synthetic,
         offline=offline,
         insist=baseline is not None,
     )
-    rows = speed.run(models, plan, (lambda line: None) if as_json else say)
+    rows = speed.run(models, plan, status if as_json else say)
     made = report.make(
         "speed", rows, speed.settings(models, plan), synthetic=synthetic, start=start
     )

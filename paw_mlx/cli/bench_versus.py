@@ -9,7 +9,7 @@ import click
 
 from . import Command, json_option
 from .bench import finish, output_option
-from .common import say
+from .common import say, status
 
 
 @click.command(cls=Command)
@@ -51,11 +51,11 @@ def command(
     if program:
         loaded = formats.load(hub.resolve_program(program, offline=offline))
     reference = interpreter or (base_name(loaded.interpreter) if loaded else "qwen3-0.6b")
-    base = hub.resolve_base(reference, offline=offline, progress=say)
+    base = hub.resolve_base(reference, offline=offline, progress=status if as_json else say)
     plan = versus.QUICK if quick else versus.Plan()
     plan = replace(plan, rounds=rounds) if rounds else plan
     number = int(bits) if bits else None
-    rows = versus.run(base, loaded, texts, plan, number, (lambda line: None) if as_json else say)
+    rows = versus.run(base, loaded, texts, plan, number, status if as_json else say)
     settings = versus.settings(plan, number, len(texts), made_up=loaded is None)
     settings |= {"interpreter": base.name, "program": Path(program).name if program else None}
     finish(report.make("versus", rows, settings, synthetic=False, start=start), output, as_json)

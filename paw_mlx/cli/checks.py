@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _LOW_BYTES = 2_000_000_000  # what a base of 0.6B takes while it is fetched and quantized
+_MLX_LM = "mlx-lm>=0.32.2,<0.33"  # as in pyproject.toml
 _ONLINE = "env -u PAW_OFFLINE -u HF_HUB_OFFLINE paw-mlx pull smollm2-135m"
 
 
@@ -61,6 +62,7 @@ class Facts:
     data: Folder
     cache: Folder
     installed: list[Installed]
+    installer: str  # the command that installs packages for this Python
     damaged: dict[str, str]
 
 
@@ -93,7 +95,7 @@ def _chip(facts: Facts) -> Check:
         parts.append(f"{speed[0]:g} to {speed[1]:g} GB/s, which is not certain")
     elif speed:
         parts.append(f"{speed:g} GB/s")
-    elif facts.system == "darwin":
+    elif facts.system == "darwin" and facts.mlx.device == "gpu":
         parts.append("a bandwidth that is not known here")
     return Check("chip", OK, ", ".join(parts))
 
@@ -101,7 +103,7 @@ def _chip(facts: Facts) -> Check:
 def _reinstall(facts: Facts) -> str:
     """For the wheels that fit this system best: pip keeps those that came with another one."""
     package = "mlx" if facts.system == "darwin" else "mlx[cpu]"
-    return f"pip install --force-reinstall --no-cache-dir '{package}>=0.32,<0.33'"
+    return f"{facts.installer} --force-reinstall --no-cache-dir '{package}>=0.32,<0.33'"
 
 
 def _python(facts: Facts) -> Check:
@@ -136,7 +138,7 @@ def _gpu(facts: Facts) -> Check:
         return Check("gpu", OK, f"{lib.gpu} ({lib.architecture}){where}")
     if facts.nvidia and facts.chosen_device is None:
         message = "an NVIDIA GPU is here, and this MLX computes on the CPU"
-        return Check("gpu", WARNING, message, "pip install 'paw-mlx[cuda]'")
+        return Check("gpu", WARNING, message, f"{facts.installer} 'paw-mlx[cuda]'")
     return Check("gpu", OK, "none in use; programs run on the CPU")
 
 
@@ -165,7 +167,7 @@ def _blas(facts: Facts) -> Iterator[Check]:
         if facts.chosen_blas == "none":
             mend = "unset PAW_MLX_BLAS"
         elif facts.processor == "x86_64":
-            mend = "pip install 'paw-mlx[blas]'"
+            mend = f"{facts.installer} 'paw-mlx[blas]'"
         else:
             mend = "apt install libopenblas0"
         slow = "none but MLX's own, with which programs are a hundred times slower"
@@ -175,7 +177,8 @@ def _blas(facts: Facts) -> Iterator[Check]:
 def _mlx_lm(facts: Facts) -> Check:
     if version := facts.card["mlx_lm"]:
         return Check("mlx-lm", OK, str(version))
-    return Check("mlx-lm", WARNING, "not installed; compiling needs it", "pip install mlx-lm")
+    mend = f"{facts.installer} '{_MLX_LM}'"
+    return Check("mlx-lm", WARNING, "not installed; compiling needs it", mend)
 
 
 def _memory(facts: Facts) -> Check:

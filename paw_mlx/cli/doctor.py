@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import threading
@@ -19,12 +21,13 @@ from typing import Any
 import click
 
 from .. import hub, settings, wheels
-from ..hub import client
+from ..hub import Installed, client
 from . import Command, json_option
 from .checks import OK, PROBLEM, WARNING, Check, Facts, Folder, checks, names
 
-_HUB_S = 1.0
+_HUB_S = 3.0
 _COLORS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
+_CACHED = ("bases", "prefixes", "pseudo-programs", "accuracy")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 
 
@@ -46,6 +49,8 @@ def command(as_json: bool) -> None:
 def gather() -> Facts:
     """Ask the system, MLX, the disk and, meanwhile, the hub."""
     offline = settings.offline()
+    installed = [one for one in hub.installed() if _is_whole(one)]
+    # Only now: what that imported is not counted against the hub.
     answer = (lambda: None) if offline else _meanwhile_hub()
     from ..benchmarks import machine
 
@@ -63,11 +68,28 @@ def gather() -> Facts:
         chosen_blas=settings.blas_library(),
         offline=offline,
         data=_folder(settings.data_dir(), ("bases", "compilers", "programs")),
-        cache=_folder(settings.cache_dir(), ("bases", "prefixes", "pseudo-programs")),
-        installed=hub.installed(),
+        cache=_folder(settings.cache_dir(), _CACHED),
+        installed=installed,
+        installer=_installer(),
         damaged={name: damage for name, damage in damages.items() if damage},
         unreachable=answer(),
     )
+
+
+def _installer() -> str:
+    """The command that installs packages for this Python; uv leaves pip out of its environments."""
+    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
+        return f"uv pip install --python {shlex.quote(sys.executable)}"
+    return f"{shlex.quote(sys.executable)} -m pip install"
+
+
+def _is_whole(one: Installed) -> bool:
+    """Whether something that lies here is all there: what an interrupt left is not."""
+    if one.source != "huggingface":
+        return not one.path.name.startswith(".")  # .NAME.partial, until it is whole
+    wanted = client.COMPILER if one.kind == "compiler" else client.BASE
+    folders = one.path.glob("snapshots/*")
+    return any(any(f.glob("*.gguf")) or not wanted.lacking(f) for f in folders)
 
 
 def _meanwhile_hub() -> Callable[[], str | None]:
