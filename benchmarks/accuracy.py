@@ -21,6 +21,7 @@ from paw_mlx.benchmarks import noise as noises
 from paw_mlx.benchmarks.answers import Answers, Unkept
 from paw_mlx.benchmarks.methods import Job, Lab, Method, Tuned
 from paw_mlx.benchmarks.tasks import Row, Task
+from paw_mlx.benchmarks.worker import reason
 from paw_mlx.errors import PawError
 from paw_mlx.wheels import Progress, quiet
 
@@ -69,8 +70,9 @@ def run(
             except Unkept:
                 raise
             except PawError as error:
-                reason = _reason(error, lab)
-                rows.append({"method": name, "noise": noise, "group": "all", "skipped": reason})
+                rows.append(
+                    {"method": name, "noise": noise, "group": "all", "skipped": reason(error)}
+                )
     return rows
 
 
@@ -95,19 +97,6 @@ def settings(study: Study, lab: Lab) -> dict[str, Any]:
         "compiler": compiler,
         "pseudo_compiler": pseudo_compiler,
     } | {key: card[key] for key in VERSIONS}
-
-
-def _reason(error: PawError, lab: Lab) -> str:
-    """Why a method was skipped, without the folders of whoever ran the command."""
-    text, options = " ".join([f"{error}.", *error.hints]), lab.options
-    for name in (options.interpreter, options.compiler, options.pseudo_compiler, options.baseline):
-        text = text.replace(name, _last(name)) if name and name.startswith("/") else text
-    return text
-
-
-def _last(reference: str) -> str:
-    """A reference without the folders of whoever ran the command."""
-    return reference.rstrip("/").rsplit("/", 1)[-1]
 
 
 def commonest(tasks: Iterable[Task]) -> float:

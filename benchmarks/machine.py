@@ -69,30 +69,38 @@ class Library:
 
 
 def card() -> dict[str, Any]:
-    """Chip, system, versions and device; `bandwidth_gb_s` is a number, [least, most] or None.
+    """Chip, system, versions and device.
 
-    The bandwidth is what a GPU can reach; where MLX computes on the CPU there is none here.
     `commit` is that of the checkout this package runs from, `-dirty` if files in it changed.
     """
     hardware, library = system(), mlx()
     told = asdict(hardware)
-    name = library.gpu or hardware.chip if library.device == "gpu" else None
-    speed = bandwidth(name, hardware.gpu_cores, hardware.memory_bytes)
     loaded = blas.load()
     return {
         **{key: told[key] for key in ("chip", "model", "gpu_cores", "cpu_cores", "memory_bytes")},
-        "bandwidth_gb_s": list(speed) if isinstance(speed, tuple) else speed,
+        "bandwidth_gb_s": bandwidth_gb_s(),
         "os": hardware.os,
         "python": platform.python_version(),
         "mlx": library.version,
-        "mlx_lm": _version("mlx-lm"),
-        "paw_mlx": _version("paw-mlx"),
+        "mlx_lm": version_of("mlx-lm"),
+        "paw_mlx": version_of("paw-mlx"),
         "wheel": library.wheel,
         "device": library.device,
         "gpu": library.gpu,
         "blas": Path(loaded).name if loaded else None,
         "commit": _commit(),
     }
+
+
+def bandwidth_gb_s() -> float | list[float] | None:
+    """What a GPU's memory can reach, [least, most] where that is not certain.
+
+    None where nothing is known, or MLX computes on the CPU.
+    """
+    hardware, library = system(), mlx()
+    name = library.gpu or hardware.chip if library.device == "gpu" else None
+    speed = bandwidth(name, hardware.gpu_cores, hardware.memory_bytes)
+    return list(speed) if isinstance(speed, tuple) else speed
 
 
 def limit_bytes() -> int | None:
@@ -223,9 +231,9 @@ def mlx() -> Library:
         device = chosen or mx.default_device().type.name
     except Exception as error:  # whatever a half-installed library raises
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Library(_version("mlx"), wheel, problem=lines[0])
+        return Library(version_of("mlx"), wheel, problem=lines[0])
     return Library(
-        version=_version("mlx"),
+        version=version_of("mlx"),
         wheel=wheel,
         device=device,
         gpu=str(told["device_name"]) if "device_name" in told else None,
@@ -274,7 +282,8 @@ def _wheel(package: str) -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """A package's version, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -23,7 +23,9 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats, hub, prompts
+from paw_mlx.benchmarks import machine
 from paw_mlx.benchmarks.answers import Answers, Unkept
+from paw_mlx.benchmarks.speed import BASELINE
 from paw_mlx.benchmarks.tasks import Row, Task, shots
 from paw_mlx.cases import Case
 from paw_mlx.compiler.chat import ChatModel
@@ -38,7 +40,6 @@ from paw_mlx.program import PLACEHOLDER, Program, Template
 from paw_mlx.wheels import Progress, quiet
 
 NAMES = ("bare", "prompted", "program", "fixed", "tuned-5", "tuned-20", "tuned-all", "baseline")
-BASELINE = "mlx-community/Qwen3-32B-4bit"
 INSTRUCTION = "Reply with the output alone, and nothing else."
 _TUNED = re.compile(r"tuned-([1-9]\d{0,5}|all)")
 _STORED = "q4_0"  # as `paw-mlx train` and `paw-mlx compile` store A and B
@@ -382,8 +383,6 @@ def _digest(*parts: Any) -> str:
 
 def _check_memory(path: Path, reference: str) -> None:
     """OptionError if a model's weights do not fit in this machine's memory."""
-    from paw_mlx.benchmarks import machine
-
     files = [path] if path.is_file() else list(path.glob("*.safetensors"))
     needed = sum(file.stat().st_size for file in files)
     limit = machine.limit_bytes()

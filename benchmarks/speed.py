@@ -31,13 +31,11 @@ from paw_mlx.wheels import Progress, quiet
 
 BASELINE = "mlx-community/Qwen3-32B-4bit"
 _PAW, _MLX_LM = (f"paw_mlx.benchmarks.subjects:{name}" for name in ("Paw", "MlxLm"))
-_CPU_SHARE = 0.9  # of memory, where no GPU says what it may use
 _CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
 _SLACK_BYTES = 1_000_000_000  # what the libraries and a step take
 _LAPTOP_COOLDOWN_S = 30.0
 _TOKEN_CHARACTERS = 3  # at least, of text
 _CHAT_TOKENS = 32  # that a chat template and the question around an input take
-_SEED = 0
 
 Row = dict[str, Any]
 
@@ -53,7 +51,7 @@ class Plan:
     cooldown_s: float = 0.0
     at_once: tuple[int, ...] = (1, 8, 32)
     max_tokens: int = 8
-    seed: int = _SEED
+    seed: int = 0
 
     def num_calls(self, at_once: int) -> int:
         """How many calls are timed."""
@@ -203,7 +201,7 @@ def _measured(subject: _Subject, plan: Plan, progress: Progress) -> Row:
         **loaded,
         "load_s": None if seconds is None else stat([seconds]),
         **found,
-        "ceiling_tok_s": ceiling(found["token_bytes"], machine.card()["bandwidth_gb_s"]),
+        "ceiling_tok_s": ceiling(found["token_bytes"], machine.bandwidth_gb_s()),
         "skipped": None,
     }
 
@@ -302,7 +300,10 @@ class _Needed:
     weight_bytes: int
     prompt_bytes: int  # keys and values of the random prompt and what is decoded behind it
     call_bytes: int  # of a call
-    limit: int
+
+    @property
+    def limit(self) -> int:
+        return machine.limit_bytes() or 0
 
     def bytes(self, at_once: int) -> int:
         return self.weight_bytes + self.kv_bytes(at_once) + _SLACK_BYTES
@@ -351,7 +352,7 @@ def _needed(models: Models, bits: int | None, plan: Plan, progress: Progress) ->
         needed = _sized(config, packed, plan, keywords)
     except (FormatError, KeyError):  # a family that is not known here
         weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-        needed = _Needed(keywords, weights, 0, 0, _limit())
+        needed = _Needed(keywords, weights, 0, 0)
     needed.check(models.insist)
     return needed
 
@@ -366,7 +367,7 @@ def _sized(
         mlx_lm_tokens(tokens) * sizes.kv_bytes
         for tokens in (plan.num_prompt + plan.num_decode, _prefix_tokens(keywords) + _call(plan))
     )
-    return _Needed(keywords, sizes.weight_bytes, prompt, call, _limit())
+    return _Needed(keywords, sizes.weight_bytes, prompt, call)
 
 
 def _prefix_tokens(keywords: dict[str, Any]) -> int:
@@ -398,9 +399,3 @@ def _instruction(models: Models) -> str | None:
         return None
     program = formats.load(hub.resolve_program(models.program, offline=True))
     return program.spec or program.pseudo_program or program.template.text
-
-
-def _limit() -> int:
-    """Bytes that a model may take on this machine."""
-    found = machine.mlx().gpu_bytes if machine.mlx().device == "gpu" else None
-    return found or int(_CPU_SHARE * (machine.system().memory_bytes or 0))

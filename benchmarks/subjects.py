@@ -40,7 +40,8 @@ from paw_mlx.errors import FormatError
 from paw_mlx.interpreter import Interpreter, Options
 from paw_mlx.interpreter.batch import Batch
 from paw_mlx.interpreter.call import Call
-from paw_mlx.interpreter.weights import Base, load_base, read_source
+from paw_mlx.interpreter.elementwise import on_gpu
+from paw_mlx.interpreter.weights import Base, form_of, load_base, read_source
 from paw_mlx.program import Program, Template
 
 _SUBJECTS = (
@@ -152,7 +153,7 @@ class Paw(_Memory):
         self._vocab = self.sizes.vocab
         self.loaded()
         return {
-            "model": _name(self._synthetic, self.base),
+            "model": self._synthetic or self.base.profile.name,
             "load_s": None if self._synthetic else seconds,
             "form": self.base.form,
             "weight_bytes": self.base.nbytes,
@@ -313,7 +314,7 @@ class MlxLm(_Memory):
         dtypes = [t.dtype for t in named.values() if t.dtype != mx.uint32]
         self._dtype = max(dtypes, key=dtypes.count)
         self._nbytes = sum(t.nbytes for t in named.values())
-        self._form = _form(self._model, self._dtype)
+        self._form = form_of(self._model, self._dtype)
         named.clear()
         self._prefix: tuple[list[int], Any] | None = None
         self._wire()
@@ -524,23 +525,9 @@ def _held(form: str, dtype: mx.Dtype) -> Form:
     """A form as `Base.form` words it, for arithmetic: the first packing stands for all."""
     packing = re.search(r"(\d+)-bit g(\d+)", form)
     bits, group_size = (int(packing[1]), int(packing[2])) if packing else (None, 64)
-    return Form(bits, dtype.size, group_size, _on_gpu())
+    return Form(bits, dtype.size, group_size, on_gpu())
 
 
 def _read_kv(sizes: Sizes, num_prompt: int, num_decode: int) -> int:
     """Keys and values that a token decoded behind a prompt reads, at the middle of them."""
     return (num_prompt + num_decode // 2) * sizes.kv_bytes
-
-
-def _form(model: Any, dtype: mx.Dtype) -> str:
-    layers = [layer for _, layer in model.named_modules() if hasattr(layer, "bits")]
-    packings = sorted({f"{layer.bits}-bit g{layer.group_size}" for layer in layers})
-    return ", ".join([str(dtype).rpartition(".")[2], *packings])
-
-
-def _name(synthetic: str | None, base: Base) -> str:
-    return synthetic or base.profile.name
-
-
-def _on_gpu() -> bool:
-    return mx.default_device() == mx.Device(mx.gpu)

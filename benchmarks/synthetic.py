@@ -22,16 +22,17 @@ from mlx.utils import tree_flatten
 from paw_mlx.adapter import Adapter, Lora, Matrix, row_bytes
 from paw_mlx.benchmarks.sizes import GROUP_SIZE
 from paw_mlx.errors import OptionError, listed
+from paw_mlx.interpreter.elementwise import on_gpu
 from paw_mlx.interpreter.models import MODELS as MODULES
+from paw_mlx.interpreter.packing import PACKED_BITS
 from paw_mlx.interpreter.parallel import fuse
 from paw_mlx.interpreter.tokenizer import Tokenizer
-from paw_mlx.interpreter.weights import Base
+from paw_mlx.interpreter.weights import Base, form_of
 from paw_mlx.profiles import Profile
 from paw_mlx.program import Program, Template
 
 RANK = 64
 PREFIX_TOKENS, INPUT_TOKENS = 400, 40
-PACKED_BITS = (4, 6, 8)
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _SPREAD = 0.6  # of weights: this over the fourth root of d_in
 
@@ -80,7 +81,7 @@ def base(name: str, bits: int | None) -> Base:
     module = MODULES[made["model_type"]]
     model = module.Model(module.Args.from_config(made))
     dtype = fill(model, bits)
-    nbytes = num_bytes(model)
+    nbytes, form = num_bytes(model), form_of(model, dtype)
     return Base(
         path=Path(f"synthetic-{name}"),
         model=model,
@@ -91,7 +92,7 @@ def base(name: str, bits: int | None) -> Base:
         eos=frozenset(),
         end=256,
         dtype=dtype,
-        form=form(dtype, bits),
+        form=form,
         nbytes=nbytes,
     )
 
@@ -121,13 +122,7 @@ def num_bytes(model: nn.Module) -> int:
 
 def compute_dtype() -> mx.Dtype:
     """float32 without a GPU, as paw-mlx computes there; else bfloat16."""
-    return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
-
-
-def form(dtype: mx.Dtype, bits: int | None) -> str:
-    """As `Base.form` says it."""
-    name = str(dtype).rpartition(".")[2]
-    return f"{name}, {bits}-bit g{GROUP_SIZE}" if bits in PACKED_BITS else name
+    return mx.bfloat16 if on_gpu() else mx.float32
 
 
 def _tensors(path: str, layer: nn.Module, dtype: mx.Dtype) -> dict[str, mx.array]:

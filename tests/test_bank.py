@@ -89,13 +89,6 @@ def forms(base: Base) -> set[type]:
     return {type(group.form) for group in base.groups}
 
 
-def active_bytes() -> int:
-    """What MLX holds that somebody refers to."""
-    gc.collect()
-    mx.clear_cache()
-    return mx.get_active_memory()
-
-
 # --- Rows --------------------------------------------------------------------------------
 
 
@@ -220,10 +213,10 @@ def qwen3_layer() -> tuple[list[Parallel], Program]:
 def test_a_resident_qwen3_program_takes_26_mb(dtype: mx.Dtype) -> None:
     groups, one = qwen3_layer()
     bank = Bank(groups, dtype, packed=True, max_bytes=LARGE)
-    before = active_bytes()
+    before = tiny.active_bytes()
     programs = [replace(one, spec=str(n)) for n in range(5)]
     bank.use(programs)
-    taken = active_bytes() - before
+    taken = tiny.active_bytes() - before
     assert bank.num_resident == 5
     assert bank.nbytes <= taken <= 1.01 * bank.nbytes
     assert bank.resident_bytes(one) == bank.nbytes / 6  # five, and a slot of zeros
@@ -254,12 +247,12 @@ def test_a_program_that_comes_in_is_written_in_place() -> None:
     groups, one = qwen3_layer()
     bank = Bank(groups, mx.bfloat16, packed=True, max_bytes=LARGE)
     bank.use([replace(one, spec=str(n)) for n in range(40)])
-    held = active_bytes()
+    held = tiny.active_bytes()
     mx.reset_peak_memory()
     bank.use([replace(one, spec="new"), bare_like(one)])
     # Copying even one of the stacks would take 40 times a matrix.
     assert mx.get_peak_memory() - held < 3 * bank.resident_bytes(one)
-    assert active_bytes() <= held + 4096
+    assert tiny.active_bytes() <= held + 4096
 
 
 def bare_like(one: Program) -> Program:
@@ -353,19 +346,19 @@ def test_memory_is_flat_over_hundreds_of_switches(base: Base, make_bank) -> None
     for turn in range(400):
         bank.use([programs[i] for i in chance.integers(0, 6, 1 + turn % 4)])
         if turn % 100 == 99:
-            sizes.append(active_bytes())
+            sizes.append(tiny.active_bytes())
     assert max(sizes) - min(sizes) < bank.resident_bytes(programs[0])
 
 
 def test_closing_gives_the_memory_back(base: Base, make_bank) -> None:
     bank = make_bank()
-    before = active_bytes()
+    before = tiny.active_bytes()
     bank.use([program(base, seed, 32) for seed in (1, 2)])
-    assert active_bytes() > before
+    assert tiny.active_bytes() > before
     bank.close()
     bank.close()
     assert (bank.nbytes, bank.num_resident, forms(base)) == (0, 0, {type(None)})
-    assert active_bytes() <= before + 4096
+    assert tiny.active_bytes() <= before + 4096
 
 
 # --- Hot or not --------------------------------------------------------------------------

@@ -449,7 +449,7 @@ def test_the_command_prints_one_line_of_json(base, tmp_path, monkeypatch, capfdb
 def test_the_command_trains_on_half_of_a_single_function(base, tmp_path, monkeypatch, capfdbinary):
     paw = inside(monkeypatch, capfdbinary)
     awake = []
-    monkeypatch.setattr(worker, "_kept_awake", awake.append)
+    monkeypatch.setattr(worker, "kept_awake", awake.append)
     rows = write_jsonl(tmp_path / "rows.jsonl", ROWS[:6])
     words = ("--interpreter", base, "--steps", "3", "--offline", "--json")
     done = paw("bench", "accuracy", rows, *words)

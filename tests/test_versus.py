@@ -127,7 +127,7 @@ def test_a_prompt_beyond_llama_cpps_room_is_one_sentence() -> None:
 def test_mlx_lm_gets_dense_weights_as_paw_mlx_computes_them(
     bits: int | None, written: int, base: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    if not versus._on_cpu():
+    if versus.on_gpu():
         pytest.skip("a GPU computes in the base's own type")
     seen: list[Any] = []
     monkeypatch.setattr(versus, "write_base", lambda *asked: seen.append(asked))

@@ -6,6 +6,7 @@ one token whatever it reads, and then every comparison of outputs passes.
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,13 @@ def write_base(folder: Path, family: str, seed: int = 0) -> Path:
     (folder / "config.json").write_text(json.dumps(settings))
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def active_bytes() -> int:
+    """What MLX holds that somebody refers to: what a cycle keeps alive is let go first."""
+    gc.collect()
+    mx.clear_cache()
+    return mx.get_active_memory()
 
 
 def adapter(profile: Profile, seed: int = 0, rank: int = 4, alpha: float = 8.0) -> Adapter:

@@ -124,7 +124,7 @@ def _awake() -> Iterator[None]:
     """Keep a Mac awake: a study takes hours."""
     from ..benchmarks import worker
 
-    awake = worker._kept_awake(os.getpid())
+    awake = worker.kept_awake(os.getpid())
     try:
         yield
     finally:

@@ -10,22 +10,13 @@ import click
 from ..errors import OptionError, PawError
 from . import Command, json_option
 from .bench import finish, output_option
-from .common import read_input, say, status
+from .common import compiler_options, read_input, say, status
 from .specs import Wish, read_text, read_wishes
 
 
 @click.command(cls=Command)
 @click.argument("specs", required=False, metavar="[SPECS]")
-@click.option("--compiler", metavar="REF", help="[default: the published one for the interpreter]")
-@click.option("--interpreter", metavar="REF", help="Compile for this base.  [default: qwen3-0.6b]")
-@click.option(
-    "--bits", type=click.Choice(["4", "6", "8", "16", "32"]),
-    help="Of the encoder, where it has yet to be converted.  [default: 8]",
-)  # fmt: skip
-@click.option(
-    "--pseudo-compiler", metavar="REF",
-    help="Any instruct model that mlx-lm loads.  [default: Qwen3-4B-Instruct-2507 in 4 bits]",
-)  # fmt: skip
+@compiler_options
 @click.option(
     "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
     help="Take this one for every spec; no pseudo-compiler is loaded.",

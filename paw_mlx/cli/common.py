@@ -60,6 +60,31 @@ def decode_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def compiler_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What to compile with, and for: --compiler, --interpreter, --bits, --pseudo-compiler."""
+    for option in (
+        click.option(
+            "--pseudo-compiler",
+            metavar="REF",
+            help="Any instruct model that mlx-lm loads.  "
+            "[default: Qwen3-4B-Instruct-2507 in 4 bits]",
+        ),
+        click.option(
+            "--bits",
+            type=click.Choice(["4", "6", "8", "16", "32"]),
+            help="Of the encoder, where it has yet to be converted.  [default: 8]",
+        ),
+        click.option(
+            "--interpreter", metavar="REF", help="Compile for this base.  [default: qwen3-0.6b]"
+        ),
+        click.option(
+            "--compiler", metavar="REF", help="[default: the published one for the interpreter]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def chosen_base(
     interpreter: str | None, bits: str | None, group_size: str, strict: bool, offline: bool
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import click
 from .. import files, formats, store
 from ..errors import CompileError, OptionError, PawError, PseudoProgramError, listed
 from . import Command, error_record, json_option
-from .common import read_input, say, status, table
+from .common import compiler_options, read_input, say, status, table
 from .specs import Wish, check_blocks, check_writable, read_text, read_wishes
 
 if TYPE_CHECKING:
@@ -32,19 +32,10 @@ if TYPE_CHECKING:
     "-o", "--output", metavar="OUT.paw", help="The program to write; for several, a folder.",
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Keep it in the store, under this name.")
-@click.option("--compiler", metavar="REF", help="[default: the published one for the interpreter]")
-@click.option("--interpreter", metavar="REF", help="Compile for this base.  [default: qwen3-0.6b]")
-@click.option(
-    "--bits", type=click.Choice(["4", "6", "8", "16", "32"]),
-    help="Of the encoder, where it has yet to be converted.  [default: 8]",
-)  # fmt: skip
+@compiler_options
 @click.option(
     "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,
     help="How A and B are stored.",
-)  # fmt: skip
-@click.option(
-    "--pseudo-compiler", metavar="REF",
-    help="Any instruct model that mlx-lm loads.  [default: Qwen3-4B-Instruct-2507 in 4 bits]",
 )  # fmt: skip
 @click.option(
     "--instruction", metavar="FILE", type=click.Path(path_type=Path),

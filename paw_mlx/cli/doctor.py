@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
@@ -78,7 +77,7 @@ def gather() -> Facts:
 
 def _installer() -> str:
     """The command that installs packages for this Python; uv leaves pip out of its environments."""
-    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
+    if not wheels.has_pip() and shutil.which("uv"):
         return f"uv pip install --python {shlex.quote(sys.executable)}"
     return f"{shlex.quote(sys.executable)} -m pip install"
 

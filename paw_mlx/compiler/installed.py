@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mlx.core as mx
-
 from .. import hub, settings
 from ..convert.base import convert_base
 from ..convert.checkpoint import convert_compiler, stamp_of
 from ..errors import OptionError, listed
 from ..formats.checkpoint import CompilerMeta, is_converted
 from ..formats.fingerprint import fingerprint
+from ..interpreter.elementwise import on_gpu
 from ..profiles import PROFILES, find_profile
 from ..wheels import Progress, quiet
 
@@ -70,7 +69,7 @@ def loadable_by_mlx_lm(path: Path, progress: Progress = quiet) -> Path:
     if path.is_dir():
         return path
     # Without a GPU float32 is the fast path, and packed weights are a hundred times slower.
-    bits = None if mx.default_device() == mx.Device(mx.gpu) else 32
+    bits = None if on_gpu() else 32
     name = f"{path.stem}-{fingerprint(path)[:8]}-mlx{bits or ''}"
     kept = settings.cache_dir() / "bases" / name
     if not kept.exists():

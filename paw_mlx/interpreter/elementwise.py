@@ -19,6 +19,7 @@ Turns = tuple[mx.array, mx.array]
 
 
 def on_gpu() -> bool:
+    """Whether MLX computes on a GPU."""
     return mx.default_device() == mx.Device(mx.gpu)
 
 

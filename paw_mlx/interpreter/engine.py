@@ -27,6 +27,7 @@ from .batch import Batch
 from .call import Call, Result
 from .decode import Options
 from .drift import check_drift
+from .elementwise import on_gpu
 from .function import Function
 from .overflow import fit
 from .owner import Owner
@@ -244,7 +245,7 @@ class Interpreter:
 
 def _batch(base: Base, max_rows: int, invariant: bool) -> Batch:
     """What computes, with its shares of memory."""
-    gpu = mx.default_device() == mx.Device(mx.gpu)
+    gpu = on_gpu()
     advised = mx.device_info().get("max_recommended_working_set_size")
     share = int(advised) // _MEMORY_SHARE if gpu and advised else _UNKNOWN_BYTES
     bank = Bank(base.groups, base.dtype, packed=gpu, max_bytes=share, always_hot=invariant)

@@ -23,6 +23,7 @@ from ..store import locked
 from ..wheels import Progress, quiet
 from . import gguf_base
 from .decode import Decoder
+from .elementwise import on_gpu
 from .packing import PACKED_BITS, PARTS, Packing, check_group_size, packing_of, unpacked
 from .parallel import Parallel, fuse
 from .source import (
@@ -98,7 +99,7 @@ def load_base(
     if exact:
         return _build(path, read_source(path), packed=False, dtype=mx.float32)
     if bits not in PACKED_BITS:
-        return _build(path, read_source(path), packed=bits is None and _on_gpu(), half=bits == 16)
+        return _build(path, read_source(path), packed=bits is None and on_gpu(), half=bits == 16)
     kept = _kept_path(path, bits, group_size)
     with locked(kept.parent / ".lock"):
         if not kept.exists():
@@ -123,7 +124,7 @@ def _build(
         source.layers.pop("lm_head", None)
     dtype = dtype or _compute_dtype(source.dtype, half)
     dtype, nbytes = fill(model, source.tensors, packed=packed, dtype=dtype)
-    form = _form(model, dtype)
+    form = form_of(model, dtype)
     source.layers.clear()  # or it would keep what is fused, a second time
     groups = fuse(model, profile)
     ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
@@ -155,7 +156,7 @@ def fill(
 
     `packed` None means packed on a GPU. FormatError for tensors that do not fit the model.
     """
-    if not (_on_gpu() if packed is None else packed):
+    if not (on_gpu() if packed is None else packed):
         tensors = _dense(model, tensors)
     # Norms and biases do not count: a GGUF keeps them in float32 beside everything else.
     dtype = dtype or _compute_dtype(common_dtype(t.dtype for t in tensors.values() if t.ndim > 1))
@@ -180,19 +181,19 @@ def _dense(model: nn.Module, tensors: Tensors) -> Tensors:
     for path, layer in model.named_modules():
         if packing := _packing(layer, path, tensors):
             parts = {part: dense.pop(f"{path}.{part}") for part in PARTS}
-            dtype = parts["scales"].dtype if _on_gpu() else mx.float32
+            dtype = parts["scales"].dtype if on_gpu() else mx.float32
             dense[f"{path}.weight"] = unpacked(parts, packing, dtype)["weight"]
     return dense
 
 
 def _compute_dtype(stored: mx.Dtype, half: bool = False) -> mx.Dtype:
     """float32 without a GPU; with one, the type of the stored weights."""
-    if not _on_gpu():
+    if not on_gpu():
         return mx.float32
     return mx.bfloat16 if half and stored == mx.float32 else stored
 
 
-def _form(model: nn.Module, dtype: mx.Dtype) -> str:
+def form_of(model: nn.Module, dtype: mx.Dtype) -> str:
     """The dtype of activations, and every packing that a layer has."""
     layers = (layer for _, layer in model.named_modules() if hasattr(layer, "bits"))
     packings = sorted({f"{layer.bits}-bit g{layer.group_size}" for layer in layers})
@@ -205,7 +206,3 @@ def _kept_path(path: Path, bits: int, group_size: int) -> Path:
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
     return settings.cache_dir() / "bases" / f"{path.stem}-{key}-{bits}bit-g{group_size}"
-
-
-def _on_gpu() -> bool:
-    return mx.default_device() == mx.Device(mx.gpu)
