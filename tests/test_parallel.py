@@ -372,3 +372,16 @@ def test_a_base_leaves_memory_with_its_last_name(form):
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_keys_and_values_do_not_hold_the_queries_beside_them(family):
+    """While many layers are evaluated, no more is held of each than its keys and values."""
+    layers = "n_layer" if family == "gpt2" else "num_hidden_layers"
+    base, _ = fused(family, **{layers: 48})
+    kv, held = KV(48), tiny.active_bytes()
+    base.hidden(mx.zeros((1, 200), mx.int32), kv)
+    mx.reset_peak_memory()
+    mx.eval(kv.arrays)
+    assert tiny.active_bytes() - held < 1.1 * kv.nbytes
+    assert mx.get_peak_memory() - held < 2 * kv.nbytes

@@ -73,20 +73,14 @@ class KV:
         return mx.arange(self.offset, self.offset + tokens)
 
     def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
-        if held := self.layers[layer]:
-            k, v = (mx.concatenate([*p], axis=2) for p in zip(held, (k, v), strict=True))
+        held = self.layers[layer] or (k[:, :, :0], v[:, :, :0])
+        # A copy, also of the first: what models give are views, which keep all of q, k and v.
+        k, v = (mx.concatenate([*p], axis=2) for p in zip(held, (k, v), strict=True))
         self.layers[layer] = k, v
         return k, v
 
     def advance(self, tokens: int) -> None:
         self.offset += tokens
-
-    def settle(self) -> None:
-        """Evaluate and copy: what models give are views, which keep all of q, k and v."""
-        self.layers = [
-            layer and (mx.contiguous(layer[0]), mx.contiguous(layer[1])) for layer in self.layers
-        ]
-        mx.eval(self.arrays)
 
     @property
     def arrays(self) -> list[mx.array]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary, WeakSet
 
+import mlx.core as mx
+
 from ..program import Program
 from .bank import Bank
 from .decode import prefill
@@ -56,7 +58,7 @@ class Prefixes:
         if tokens:
             self._bank.use([program])
             prefill(self._base.model, tokens, kv)
-            kv.settle()
+            mx.eval(kv.arrays)
         if len(tokens) >= _WORTH_TOKENS:
             self._unsaved.add(program)
         return kv
