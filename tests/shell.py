@@ -12,7 +12,7 @@ import pytest
 
 from paw_mlx.cli import main
 
-SCRIPT = [sys.executable, "-c", "from paw_mlx.cli import main; main()"]
+SCRIPT = [sys.executable, "-m", "paw_mlx"]
 _LIMIT_S = 120
 
 

@@ -16,7 +16,7 @@ import tiny
 
 from paw_mlx import Interpreter, Options, formats, load
 
-SCRIPT = [sys.executable, "-c", "from paw_mlx.cli import main; main()"]
+SCRIPT = [sys.executable, "-m", "paw_mlx"]
 
 
 @pytest.fixture

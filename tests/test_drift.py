@@ -147,7 +147,7 @@ def stored(other: Path, tmp_path: Path) -> Path:
 
 def run(*words: object, terminal: bool = False) -> tuple[int, str, str]:
     """Run the command line with stderr a pipe or a terminal: exit code, stdout, stderr."""
-    command = [sys.executable, "-c", "from paw_mlx.cli import main; main()", *map(str, words)]
+    command = [sys.executable, "-m", "paw_mlx", *map(str, words)]
     ours, theirs = pty.openpty() if terminal else os.pipe()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)

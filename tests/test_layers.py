@@ -26,7 +26,7 @@ FLOORS = (
     {"convert"},
     {"compiler"},
     {"benchmarks"},
-    {"cli", "paw_mlx"},
+    {"cli", "paw_mlx", "__main__"},
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 
