@@ -14,7 +14,7 @@ demo: .venv/.run          ## watch the example programs run on held-out inputs
 	@.venv/bin/paw-mlx demo
 
 test: .venv/.dev          ## run the tests
-	@$(RUN) pytest
+	@$(RUN) pytest -n auto
 
 check: .venv/.dev         ## lint, format, types
 	@$(RUN) ruff check .

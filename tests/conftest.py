@@ -10,6 +10,9 @@ import pytest
 # Exact arithmetic is float32 on the CPU, on every machine; processes that tests start see it too.
 os.environ["PAW_MLX_DEVICE"] = "cpu"
 
+# Tests run side by side, a process a core: threads of a BLAS would only be in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A job in the background inherits SIGINT ignored, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -142,8 +142,8 @@ class Part(Sink):
                 self.num_failed += 1
                 self._note(number)
             self._file.write(data)
+            self._num_written += 1  # an interrupt behind the flush finds it counted
             self._file.flush()
-        self._num_written += 1
 
     def finish(self) -> None:
         with _disk(self.output):
