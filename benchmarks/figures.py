@@ -24,10 +24,14 @@ def _speed(rows: Sequence[Row]) -> Iterator[Made]:
     if not rows:
         return
     size = (6.2, 0.5 * len(rows) + 0.1)
+    most, line = "", ""
+    if any(row.get("ceiling_tok_s") for row in rows):
+        most = ", and the most that memory allows"
+        line = "; a line marks the ceiling: bandwidth over the bytes a token reads"
     yield (
         "tokens",
-        "Tokens per second, and the most that memory allows",
-        "decoding, one call; a line marks the ceiling: bandwidth over the bytes a token reads",
+        f"Tokens per second{most}",
+        f"decoding, one call{line}",
         size,
         lambda axes: _tokens(axes, rows),
     )

@@ -80,8 +80,13 @@ def subject(row: Row) -> str:
     """A row's name: `program, qwen3-0.6b, 4 bits`."""
     names = ("subject", "model") if "subject" in row else ("engine", "method", "what", "spec")
     parts = [str(row[name]) for name in names if row.get(name)]
-    bits = [f"{row['bits']} bits"] if row.get("bits") else []
-    return ", ".join([*parts, *bits, *([row["noise"]] if row.get("noise") else [])])
+    return ", ".join([*parts, *_bits(row), *([row["noise"]] if row.get("noise") else [])])
+
+
+def _bits(row: Row) -> list[str]:
+    """`4 bits`, if that is known; `float32` where a CPU computes with what is stored in 16."""
+    dense = "float32" if row.get("form") == "float32" else None
+    return [dense or f"{row['bits']} bits"] if row.get("bits") else []
 
 
 def machine_line(report: Mapping[str, Any]) -> str:
@@ -193,10 +198,10 @@ def _forms(rows: Sequence[Row]) -> list[str]:
     """What a number of bits stands for, or a base as it is."""
     forms: dict[str, list[str]] = {}
     for row in rows:
-        if row.get("form"):
-            bits = f"{row['bits']} bits" if row.get("bits") else subject(row)
-            forms.setdefault(bits, []).append(row["form"])
-    return [f"{bits}: {'; '.join(dict.fromkeys(found))}" for bits, found in forms.items()]
+        name = ", ".join(_bits(row)) or subject(row)
+        if row.get("form") and row["form"] != name:
+            forms.setdefault(name, []).append(row["form"])
+    return [f"{name}: {'; '.join(dict.fromkeys(found))}" for name, found in forms.items()]
 
 
 def reached(row: Row) -> float | None:

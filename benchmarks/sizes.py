@@ -170,11 +170,12 @@ def mlx_lm_peak_bytes(
     sizes: Sizes, *, num_prompt: int, num_decode: int, num_prefix: int, num_input: int
 ) -> int:
     """The same of mlx-lm, whose caches grow by 256 and which reads a prompt's 2048 at once."""
-    longest = max(num_prompt + num_decode, num_prefix + num_input)
-    prompt = mlx_lm_tokens(num_prompt - 1) * sizes.kv_bytes  # its last token is a step of its own
-    grown = mlx_lm_tokens(longest) * sizes.kv_bytes
-    step = max(prompt + sizes.workspace_bytes(min(num_prompt, 2048)), grown)
-    return sizes.weight_bytes + step
+    call = num_prefix + num_input
+    steps = [mlx_lm_tokens(max(num_prompt + num_decode, call)) * sizes.kv_bytes]
+    for tokens in (num_prompt, call):  # the last of them is a step of its own
+        kept = mlx_lm_tokens(tokens - 1) * sizes.kv_bytes
+        steps.append(kept + sizes.workspace_bytes(min(tokens, 2048)))
+    return sizes.weight_bytes + max(steps)
 
 
 def mlx_lm_tokens(tokens: int) -> int:
