@@ -60,7 +60,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Ask what is not answered yet, and judge. The rows of a report, method by method.
 
-    A method that cannot run is a row that says why; Unkept if answers cannot be written down.
+    A method that cannot run, or dies as libraries do (of too little memory, say), is a row that
+    says why; Unkept if answers cannot be written down.
     """
     rows: list[dict[str, Any]] = []
     for name in study.methods:
@@ -69,7 +70,7 @@ def run(
                 rows += _rows(study, name, noise, lab, answers, progress)
             except Unkept:
                 raise
-            except PawError as error:
+            except (PawError, RuntimeError, MemoryError) as error:
                 rows.append(
                     {"method": name, "noise": noise, "group": "all", "skipped": reason(error)}
                 )

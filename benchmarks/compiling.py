@@ -8,7 +8,7 @@ writes pseudo-programs. A phase that was not run (its pseudo-program was given) 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from paw_mlx.compiler.pipeline import Compiler, Job
@@ -21,14 +21,13 @@ _HASH_CHARACTERS = 6
 
 def run(
     compiler: Compiler, jobs: Sequence[Job], progress: Progress = quiet
-) -> list[dict[str, Any]]:
-    """Compile the jobs; a row for each, in order."""
-    rows = []
+) -> Iterator[dict[str, Any]]:
+    """Compile the jobs; a row for each, in order, as they come."""
     for number, job in enumerate(compiler.compile_all(jobs), 1):
-        rows.append(row(job))
         job.program = None  # an adapter is large, and there may be hundreds
-        progress(f"{number}/{len(jobs)}: {rows[-1]['total_s']:.1f} s, {rows[-1]['spec']}")
-    return rows
+        made = row(job)
+        progress(f"{number}/{len(jobs)}: {made['total_s']:.1f} s, {made['spec']}")
+        yield made
 
 
 def row(job: Job) -> dict[str, Any]:

@@ -150,5 +150,5 @@ class LlamaCpp:
 
 def quantization(path: str) -> str:
     """What a GGUF file's name says of its form: `Q4_K_M`."""
-    found = re.search(r"(?i)\b(I?Q\d\w*|B?F16|F32)$", Path(path).stem)
+    found = re.search(r"(?i)(?:^|[\W_])(I?Q\d\w*|B?F16|F32)$", Path(path).stem)
     return f"GGUF {found[1]}" if found else "GGUF"

@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -71,11 +72,13 @@ class Library:
 def card() -> dict[str, Any]:
     """Chip, system, versions and device.
 
-    `commit` is that of the checkout this package runs from, `-dirty` if files in it changed.
+    `matrix_units` is whether MLX reaches the GPU's, None if it has none; `commit` that of the
+    checkout this package runs from, `-dirty` if files in it changed.
     """
     hardware, library = system(), mlx()
     told = asdict(hardware)
     loaded = blas.load()
+    lacking = matrix_units(library.architecture, hardware.os, library.wheel)
     return {
         **{key: told[key] for key in ("chip", "model", "gpu_cores", "cpu_cores", "memory_bytes")},
         "bandwidth_gb_s": bandwidth_gb_s(),
@@ -87,6 +90,7 @@ def card() -> dict[str, Any]:
         "wheel": library.wheel,
         "device": library.device,
         "gpu": library.gpu,
+        "matrix_units": None if lacking is None else not lacking,
         "blas": Path(loaded).name if loaded else None,
         "commit": _commit(),
     }
@@ -112,7 +116,7 @@ def limit_bytes() -> int | None:
 
 
 def condition() -> dict[str, Any]:
-    """What changes from run to run: power source, low power mode, thermal state, load."""
+    """What changes from run to run: power source and mode, thermal state, load."""
     source = settings_ = thermal = None
     if sys.platform == "darwin":
         source, settings_, thermal = (
@@ -120,7 +124,7 @@ def condition() -> dict[str, Any]:
         )
     return {
         "power": power_of(source or ""),
-        "low_power": low_power_of(settings_ or ""),
+        "power_mode": power_mode_of(settings_ or ""),
         "thermal": thermal_of(thermal or ""),
         "load": os.getloadavg()[0],
     }
@@ -132,10 +136,19 @@ def power_of(text: str) -> str | None:
     return None if match is None else "ac" if match[1] == "AC" else "battery"
 
 
-def low_power_of(text: str) -> bool | None:
-    """Whether Low Power Mode is on, of `pmset -g`; where there are three modes, it is 1."""
-    found = dict(re.findall(r"^\s*(lowpowermode|powermode)\s+(\d+)", text, re.M))
-    return "1" in found.values() if found else None
+def power_mode_of(text: str) -> str | None:
+    """`low`, `automatic` or `high`, of `pmset -g`; one key has all three modes, others a switch."""
+    found = dict(re.findall(r"^\s*((?:low|high)?powermode)\s+(\d+)", text, re.M))
+    if "1" in (found.get("lowpowermode"), found.get("powermode")):
+        return "low"
+    if found.get("highpowermode") == "1" or found.get("powermode") == "2":
+        return "high"
+    return "automatic" if found else None
+
+
+def power_mode(told: Mapping[str, Any]) -> str | None:
+    """The power mode in a recorded condition; an older one tells low power alone."""
+    return told.get("power_mode") or ("low" if told.get("low_power") else None)
 
 
 def thermal_of(text: str) -> str | None:

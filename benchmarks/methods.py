@@ -12,6 +12,7 @@ baseline   a large model prompted with the spec, in the same words, through mlx-
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ import mlx.core as mx
 from paw_mlx import formats, hub, prompts
 from paw_mlx.benchmarks import machine
 from paw_mlx.benchmarks.answers import Answers, Unkept
+from paw_mlx.benchmarks.sizes import SLACK_BYTES, Form, Sizes, mlx_lm_tokens
 from paw_mlx.benchmarks.speed import BASELINE
 from paw_mlx.benchmarks.tasks import Row, Task, shots
 from paw_mlx.cases import Case
@@ -35,6 +37,7 @@ from paw_mlx.compiler.pipeline import Job as CompilerJob
 from paw_mlx.compiler.training import Recipe, train
 from paw_mlx.errors import HubError, NotFound, OptionError, PawError
 from paw_mlx.interpreter import Interpreter
+from paw_mlx.interpreter.elementwise import on_gpu
 from paw_mlx.interpreter.weights import Base, load_base
 from paw_mlx.program import PLACEHOLDER, Program, Template
 from paw_mlx.wheels import Progress, quiet
@@ -42,6 +45,9 @@ from paw_mlx.wheels import Progress, quiet
 NAMES = ("bare", "prompted", "program", "fixed", "tuned-5", "tuned-20", "tuned-all", "baseline")
 INSTRUCTION = "Reply with the output alone, and nothing else."
 _TUNED = re.compile(r"tuned-([1-9]\d{0,5}|all)")
+_CACHES = 3  # of a chat model: what prompts share, the last answer's, the next one's
+_CHAT_TOKENS = 32  # that a chat template takes
+_FEWEST = 2  # rows that training takes: one to learn from, one to judge it by
 _STORED = "q4_0"  # as `paw-mlx train` and `paw-mlx compile` store A and B
 
 Outputs = Iterator[str | PawError]
@@ -245,17 +251,12 @@ class Tuned(Made):
         rows = [(row.input, row.output) for row in self._rows(job)]
         return f"tuned-{_digest(job.spec, rows, options.steps, options.seed)}.paw"
 
-    def prepare(self, jobs: Sequence[Job], num_all: int) -> None:
-        bare = sum(len(self._rows(job)) < 2 for job in jobs)
-        if bare:
-            raise OptionError(
-                f"{bare} of {len(jobs)} functions have fewer than 2 rows to learn from"
-            )
-        super().prepare(jobs, num_all)
-
     def make(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Program | PawError, float]]:
         for job in jobs:
             rows = self._rows(job)
+            if len(rows) < _FEWEST:
+                yield job, OptionError(f"fewer than {_FEWEST} rows to learn from"), 0.0
+                continue
             recipe = recipe_for(len(rows), self.lab.options.steps, self.lab.options.seed)
             self.lab.progress(f"training on {len(rows)} examples: {job.task.name}")
             cases = [Case(row.input, row.output) for row in rows]
@@ -290,9 +291,12 @@ class Baseline(Method):
                 f"{reference} is not on this machine", hint=f"paw-mlx pull {reference}"
             ) from error
         self.lab.free_trainee()
-        _check_memory(path, reference)
+        _check_memory(path, reference, self.lab, jobs)
         self.lab.progress(f"loading {reference}")
-        self._model = ChatModel(loadable_by_mlx_lm(path, self.lab.progress))
+        folder = loadable_by_mlx_lm(path, self.lab.progress)
+        if folder != path:  # a GGUF file's weights may be larger now
+            _check_memory(folder, reference, self.lab, jobs)
+        self._model = ChatModel(folder)
 
     def answers(self, job: Job, inputs: Sequence[str]) -> Outputs:
         assert self._model is not None
@@ -381,13 +385,38 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _check_memory(path: Path, reference: str) -> None:
-    """OptionError if a model's weights do not fit in this machine's memory."""
-    files = [path] if path.is_file() else list(path.glob("*.safetensors"))
-    needed = sum(file.stat().st_size for file in files)
-    limit = machine.limit_bytes()
+def _check_memory(path: Path, reference: str, lab: Lab, jobs: Sequence[Job]) -> None:
+    """OptionError if a chat model does not fit in this machine's memory, beside the base."""
+    limit, kv = machine.limit_bytes(), _CACHES * _cache_bytes(path, _longest(lab, jobs))
+    files = [path] if path.is_file() else path.glob("model*.safetensors")
+    weights, kept = sum(file.stat().st_size for file in files), lab.interpreter.base.nbytes
+    needed = weights + kv + SLACK_BYTES + kept
     if limit is not None and needed > limit:
         raise OptionError(
-            f"{reference} takes {needed / 1e9:.1f} GB, and this machine lends {limit / 1e9:.1f} GB",
+            f"{reference} takes {needed / 1e9:.1f} GB ({weights / 1e9:.1f} weights, "
+            f"{kv / 1e9:.1f} keys and values, {SLACK_BYTES / 1e9:.1f} besides, and "
+            f"{kept / 1e9:.1f} the interpreter beside it), "
+            f"and this machine lends {limit / 1e9:.1f} GB",
             hint="Name a smaller one with --baseline-model.",
         )
+
+
+def _cache_bytes(path: Path, tokens: int) -> int:
+    """What mlx-lm's cache takes for so many tokens, of the window at most; 0 for a family, or a
+    file, whose shapes are not known."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        sizes = Sizes.of(config, Form(None, 2 if on_gpu() else 4))
+    except (PawError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0
+    return mlx_lm_tokens(min(tokens, sizes.profile.window)) * sizes.kv_bytes
+
+
+def _longest(lab: Lab, jobs: Sequence[Job]) -> int:
+    """Tokens of the longest prompt with its output, by the base's tokenizer."""
+    longest = 0
+    for job in jobs:
+        text = max((row.input for row in job.task.test), key=len)
+        asked = prompt(job.spec, ("", "")).render(text)
+        longest = max(longest, lab.tokens(asked) + _CHAT_TOKENS + job.max_tokens)
+    return longest

@@ -5,11 +5,11 @@
      "machine": {...}, "conditions": {"start": {...}, "end": {...}},
      "synthetic": bool, "settings": {...}, "rows": [{...}, ...]}
 
-What was measured several times is a Stat, {"median", "min", "max", "num"}. A row that could
-not be measured says why under "skipped". `sections.py` says which tables show the
-rows, `plots.py` draws them.
+What was measured several times is a Stat, {"median", "min", "max", "num", "samples"}. A row
+that could not be measured says why under "skipped". `sections.py` says which tables show the rows,
+`plots.py` draws them.
 
-    python -m paw_mlx.benchmarks.report      writes the results into benchmarks/README.md anew
+    python -m paw_mlx.benchmarks.report      writes the results' pages and README.md anew
 """
 
 from __future__ import annotations
@@ -46,13 +46,18 @@ _KEYS = {
 Report = dict[str, Any]
 
 
-def stat(values: Iterable[float]) -> dict[str, float | int]:
-    """What several measurements came to; ValueError for none."""
-    found = sorted(values)
+def stat(values: Iterable[float]) -> dict[str, Any]:
+    """What several measurements came to, and each in turn to 4 digits; ValueError for none."""
+    found = list(values)
     if not found:
         raise ValueError("a Stat needs a measurement")
-    median = statistics.median(found)
-    return {"median": median, "min": found[0], "max": found[-1], "num": len(found)}
+    return {
+        "median": statistics.median(found),
+        "min": min(found),
+        "max": max(found),
+        "num": len(found),
+        "samples": [float(f"{value:.4g}") for value in found],
+    }
 
 
 def make(
@@ -192,5 +197,17 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
 
 
-if __name__ == "__main__":
+def pages(folder: Path) -> dict[Path, str]:
+    """The page beside each of a folder's results, made anew."""
+    return {path.with_suffix(".md"): markdown(load(path)) for path in sorted(folder.glob("*.json"))}
+
+
+def main() -> None:
+    """Write what the committed results say anew, as tables and sentences may have changed."""
+    for path, page in pages(RESULTS).items():
+        write(path, page)
     write(README, with_results(README.read_text(encoding="utf-8"), RESULTS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,15 @@
 """The paper's figures beside those that results hold: what, paper, here, ratio.
 
 A figure here counts only if it is of the same thing: the accuracy of FuzzyBench, the speed of
-Qwen3-0.6B. The newest result that has it gives it; where none has, the row says what measures
-it, or why nothing does. Paper: arXiv 2607.02512; its speeds are llama.cpp's on a MacBook M3.
+Qwen3-0.6B. The newest result that has it gives it, one of `--quick` or one cut short only where
+there is no other; where none has, the row says what measures it, or why nothing does. Paper: arXiv
+2607.02512; its speeds are llama.cpp's on a MacBook M3.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ _PAIRED = (
 _ACCURACY = "not here yet; `paw-mlx bench accuracy fuzzybench` measures it"
 _CACHED = "nothing measures it: the loads of `paw-mlx bench speed` are of files that are cached"
 
+_FULL_TOKENS = 128  # that `bench speed` decodes, if not --quick
+_SMALL, _LARGE = "qwen3-0.6b", "qwen3-32b"
+
 Found = tuple[float, str]  # a figure, and which row it is of
 
 
@@ -48,8 +53,15 @@ class Claim:
 
 def claims(reports: Iterable[Report]) -> list[Row]:
     """The paper's table, answered from these reports."""
-    newest = sorted(reports, key=lambda made: made["date"], reverse=True)
-    return [_row(claim, newest) for claim in CLAIMS]
+    best = sorted(reports, key=_rank, reverse=True)
+    return [_row(claim, best) for claim in CLAIMS]
+
+
+def places() -> list[Path]:
+    """Where results are looked for: those that came with the source, and ./results."""
+    own = Path("results")
+    beside = own.is_dir() and own.resolve() != report.RESULTS.resolve()
+    return [report.RESULTS, *([own] if beside else [])]
 
 
 def gathered(paths: Sequence[Path]) -> list[Report]:
@@ -74,28 +86,44 @@ def _row(claim: Claim, reports: Sequence[Report]) -> dict[str, Any]:
         if made["kind"] == claim.kind and (found := claim.find(made)):
             here, of = found
             weights = ", synthetic weights" if made["synthetic"] else ""
-            note = f"{of}{weights}; {chip(made)}, {made['date'][:10]}"
+            note = f"{of}{_quick(made)}{weights}; {chip(made)}, {made['date'][:10]}"
             return row | {"here": here, "ratio": here / claim.paper, "note": note}
     return row | {"here": None, "ratio": None, "note": claim.otherwise}
 
 
-def _measured(made: Report, who: str, size: str) -> list[Row]:
-    """Rows of a subject whose model has that size, those of the fewest bits first."""
+def _rank(made: Report) -> tuple[bool, bool, str]:
+    """What was not cut short comes first, then what is no --quick run, then the newest."""
+    return not made["settings"].get("partial"), not _quick(made), made["date"]
+
+
+def _quick(made: Report) -> str:
+    """How little `--quick` measured, "" for another run."""
+    rounds, tokens = (made["settings"].get(key) for key in ("rounds", "num_decode"))
+    is_full = made["kind"] != "speed" or tokens is None or tokens >= _FULL_TOKENS
+    return "" if is_full else f", quick (rounds: {rounds}, tokens: {tokens})"
+
+
+def _is(name: Any, model: str) -> bool:
+    """Whether a name is the model's, in whatever form: `mlx-community/Qwen3-32B-4bit`."""
+    last = str(name).lower().partition(",")[0].rpartition("/")[2]
+    return re.match(rf"{re.escape(model)}(?!\w|[-.]?base)", last) is not None
+
+
+def _measured(made: Report, who: str, model: str) -> list[Row]:
+    """Rows of a subject that is the model, those of the fewest bits first."""
     rows = [
         row
         for row in made["rows"]
-        if row["subject"] == who
-        and not row.get("skipped")
-        and size in str(row.get("model")).lower()
+        if row["subject"] == who and not row.get("skipped") and _is(row.get("model"), model)
     ]
     return sorted(rows, key=lambda row: row.get("bits") or math.inf)
 
 
-def _speed(who: str, size: str, key: str, bits: int | None = None) -> Callable[..., Found | None]:
+def _speed(who: str, model: str, key: str, bits: int | None = None) -> Callable[..., Found | None]:
     scale = 1e9 if key.endswith("_bytes") else 1
 
     def find(made: Report) -> Found | None:
-        for row in _measured(made, who, size):
+        for row in _measured(made, who, model):
             value, wide = mid(row.get(key)), "float32" in str(row.get("form"))  # counts as 16 bits
             if value is not None and (bits is None or (bits == row.get("bits") and not wide)):
                 return value / scale, subject(row)
@@ -106,8 +134,8 @@ def _speed(who: str, size: str, key: str, bits: int | None = None) -> Callable[.
 
 def _times_smaller(made: Report) -> Found | None:
     """The baseline's memory over the program's, in the same number of bits."""
-    for ours in _measured(made, "program", "0.6b"):
-        for theirs in _measured(made, "baseline", "32b"):
+    for ours in _measured(made, "program", _SMALL):
+        for theirs in _measured(made, "baseline", _LARGE):
             if same_bits(ours, theirs) and ours.get("active_bytes"):
                 ratio = theirs["active_bytes"] / ours["active_bytes"]
                 return ratio, f"{subject(theirs)} : {subject(ours)}"
@@ -117,11 +145,11 @@ def _times_smaller(made: Report) -> Found | None:
 def _accuracy(method: str) -> Callable[[Report], Found | None]:
     def find(made: Report) -> Found | None:
         settings = made["settings"]
-        source, base = str(settings.get("source")), str(settings.get("interpreter")).lower()
-        if source.partition("/")[0] != "fuzzybench" or "0.6b" not in base or made["synthetic"]:
+        source, of_paper = str(settings.get("source")), _is(settings.get("interpreter"), _SMALL)
+        if source.partition("/")[0] != "fuzzybench" or not of_paper or made["synthetic"]:
             return None
         large = str(settings.get("baseline"))
-        if method == "baseline" and "32b" not in large.lower():
+        if method == "baseline" and not _is(large, _LARGE):
             return None
         for row in made["rows"]:
             plain = row["group"] == "all" and not row.get("noise") and not row.get("skipped")
@@ -149,16 +177,16 @@ CLAIMS = (
     Claim("accuracy, 32B prompted", 68.70, "%", "accuracy", _accuracy("baseline"), _ACCURACY),
     Claim("accuracy, one fixed LoRA", 52.10, "%", "accuracy", _accuracy("fixed"), _ACCURACY),
     Claim(
-        "decode, program", 31.6, "tok/s", "speed", _speed("program", "0.6b", "decode_tok_s"), _SPEED
+        "decode, program", 31.6, "tok/s", "speed", _speed("program", _SMALL, "decode_tok_s"), _SPEED
     ),
     Claim("cold load", 0.48, "s", "speed", lambda made: None, _CACHED),
     Claim(
         *("memory, program, 16 bits", 1.2, "GB", "speed"),
-        *(_speed("program", "0.6b", "active_bytes", bits=16), _DENSE),
+        *(_speed("program", _SMALL, "active_bytes", bits=16), _DENSE),
     ),
     Claim(
         *("memory, 32B, 16 bits", 60.0, "GB", "speed"),
-        *(_speed("baseline", "32b", "active_bytes", bits=16), _DENSE_32B),
+        *(_speed("baseline", _LARGE, "active_bytes", bits=16), _DENSE_32B),
     ),
     Claim("memory, 32B : program", 50.0, "×", "speed", _times_smaller, _PAIRED),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from paw_mlx.benchmarks.machine import power_mode
 from paw_mlx.benchmarks.tables import Column, Row, Table, number, percent, span
 
 SYNTHETIC = (
@@ -27,6 +28,7 @@ _TITLES = {
     "reproduce": "The paper's figures",
 }
 _VERSIONS = ("python", "mlx", "mlx_lm", "paw_mlx")
+_MATRIX_UNITS = {True: "its matrix units in use", False: "its matrix units out of reach"}
 _MEMORY = {
     "weights": "weight_bytes",
     "adapter": "adapter_bytes",
@@ -46,19 +48,39 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
         f"{subject(row)}: skipped, {row['skipped']}" for row in report["rows"] if row.get("skipped")
     ]
     first, *rest = found
-    notes = [*skipped, *first.notes, *_settings_notes(report)]
+    notes = [*_partial(report), *skipped, *first.notes, *_settings_notes(report)]
     return [replace(first, notes=notes), *rest]
+
+
+def _partial(report: Mapping[str, Any]) -> Iterator[str]:
+    """That the run did not come to its end, and why."""
+    if why := report["settings"].get("partial"):
+        yield f"Partial, for the run was cut short: {why}"
 
 
 def _settings_notes(report: Mapping[str, Any]) -> Iterator[str]:
     """What of the settings a reader of the tables has to know."""
     settings = report["settings"]
+    if settings.get("program"):
+        yield f"Program: {_program(settings)}."
+    if any(row.get("same_outputs") for row in report["rows"]) and settings.get("max_tokens"):
+        yield f"Same outputs: the first {settings['max_tokens']} tokens of each are compared."
     if settings.get("clustered"):
         yield f"{settings['clustered']:,} functions: {_CLUSTERED}"
     if settings.get("commonest") is not None:
         yield f"Always saying the commonest output: {percent(settings['commonest'])} %."
     if isinstance(settings.get("groups"), str):
         yield f"Groups: {settings['groups']}."
+
+
+def _program(settings: Mapping[str, Any]) -> str:
+    """The program that ran: its name, and what tells it from others of that name."""
+    digest, rank = settings.get("program_digest"), settings.get("rank")
+    parts = [settings["program"] + (f" ({digest})" if digest else "")]
+    if digest:
+        parts.append(f"rank {rank}" if rank else "no adapter")
+        parts.append(f"{settings['prefix_tokens']} prefix tokens")
+    return ", ".join(parts)
 
 
 def title(report: Mapping[str, Any]) -> str:
@@ -103,6 +125,7 @@ def machine_line(report: Mapping[str, Any]) -> str:
         speed and f"{_either(speed)} GB/s",
         card.get("os"),
         card.get("device") and f"on the {str(card['device']).upper()}",
+        _MATRIX_UNITS.get(card.get("matrix_units")),
         card.get("blas") and f"BLAS {card['blas']}",
         *(f"{name.replace('_', '-')} {card[name]}" for name in _VERSIONS if card.get(name)),
         card.get("commit") and f"commit {str(card['commit'])[:10]}",
@@ -119,7 +142,7 @@ def run_line(report: Mapping[str, Any]) -> str:
         load = found.get("load")
         said = [
             "on battery" if found.get("power") == "battery" else "",
-            "low power mode" if found.get("low_power") else "",
+            f"{mode} power mode" if (mode := power_mode(found)) in ("low", "high") else "",
             f"thermal state {found['thermal']}" if found.get("thermal") else "",
             "" if load is None else f"load {load:.1f}",
         ]
@@ -189,9 +212,17 @@ def _speed(rows: Sequence[Row]) -> Iterator[Table]:
     sizes = [_size(head, unit, scale, key) for head, key in _MEMORY.items()]
     yield Table("Tokens per second", [name, *tokens], rows, notes)
     out = [f"{subject(row)}: left out, {row['left_out']}" for row in rows if row.get("left_out")]
+    out += [note for row in rows for note in _fewer(row)]
     yield Table("Load, time to the first token, calls per second", [name, *waits], rows, out)
     yield Table("Memory", [name, *sizes], rows, _forms(rows))
     yield from _ratios(rows)
+
+
+def _fewer(row: Row) -> Iterator[str]:
+    """The calls at once of which fewer decoded together, for want of memory."""
+    for num, found in (row.get("calls_s") or {}).items():
+        if isinstance(found, Mapping) and found.get("together"):
+            yield f"{subject(row)}: {found['together']} of {num} at once decoded together."
 
 
 def _forms(rows: Sequence[Row]) -> list[str]:
@@ -336,7 +367,9 @@ def _versus(rows: Sequence[Row]) -> Iterator[Table]:
         _size("process", f"peak {unit}", scale, "footprint_peak_bytes"),
         Column("same", "outputs", lambda row: row.get("same_outputs")),
     ]
-    notes = [f"{row['engine']}: {row['form']}" for row in rows if row.get("form")]
+    notes = [
+        f"{row['engine']}: {row[key]}" for key in ("form", "failed") for row in rows if row.get(key)
+    ]
     yield Table("Same base, same adapter, in turn", columns, rows, notes)
 
 

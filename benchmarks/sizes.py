@@ -19,6 +19,7 @@ from paw_mlx.profiles import Profile
 
 GROUP_SIZE = 64
 PACKED_BITS = (2, 3, 4, 5, 6, 8)
+SLACK_BYTES = 1_000_000_000  # what libraries and a step take, where that is not computed
 _ADAPTER_GROUP = 32  # Q4_0's; below it, the base's rows are regrouped to it
 _ALIGNED = 8  # rows of A, as they stand below the base's
 _KV_BLOCK = 128  # tokens by which a row's buffers grow

@@ -12,10 +12,11 @@ memory is read, so it is that of single calls; only after that, many calls at on
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,21 @@ from typing import Any
 from paw_mlx import formats, hub
 from paw_mlx.benchmarks import machine, synthetic
 from paw_mlx.benchmarks.report import stat
-from paw_mlx.benchmarks.sizes import PACKED_BITS, Form, Sizes, mlx_lm_tokens
+from paw_mlx.benchmarks.sizes import PACKED_BITS, SLACK_BYTES, Form, Sizes, mlx_lm_tokens
 from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.errors import FormatError, NotFound, OfflineError, OptionError, PawError
+from paw_mlx.interpreter.weights import read_source
 from paw_mlx.profiles import base_name
+from paw_mlx.program import Program
 from paw_mlx.wheels import Progress, quiet
 
 BASELINE = "mlx-community/Qwen3-32B-4bit"
+MADE_UP = f"made up: rank {synthetic.RANK}, {synthetic.PREFIX_TOKENS} tokens"
 _PAW, _MLX_LM = (f"paw_mlx.benchmarks.subjects:{name}" for name in ("Paw", "MlxLm"))
 _CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
-_SLACK_BYTES = 1_000_000_000  # what the libraries and a step take
 _LAPTOP_COOLDOWN_S = 30.0
 _TOKEN_CHARACTERS = 3  # at least, of text
+_HASH_CHARACTERS = 12
 _CHAT_TOKENS = 32  # that a chat template and the question around an input take
 
 Row = dict[str, Any]
@@ -77,6 +81,10 @@ class Models:
     offline: bool = False
     insist: bool = False  # on the baseline, however slow
 
+    def __post_init__(self) -> None:
+        if self.synthetic and self.program:
+            raise OptionError("a synthetic model runs a program made up, not --program")
+
 
 @dataclass(frozen=True)
 class _Subject:
@@ -109,35 +117,49 @@ def default_baseline(is_synthetic: bool, quick: bool, interpreter: str | None) -
     return "tiny" if interpreter in (None, "tiny") else None
 
 
-def run(models: Models, plan: Plan, progress: Progress = quiet) -> list[Row]:
-    """Measure each subject in each form; the report's rows.
+def run(models: Models, plan: Plan, progress: Progress = quiet) -> Iterator[Row]:
+    """Measure each subject in each form; the report's rows, as they come.
 
-    What goes wrong with the baseline is the reason it is skipped for, and so is a PawError
-    once something was measured; before, it is raised.
+    What goes wrong with the baseline is the reason it is skipped for, and so is what goes
+    wrong in another process once something was measured; before, it is raised.
     """
-    rows: list[Row] = []
-    for subject in _paw(models, progress):
+    for number, subject in enumerate(_paw(models, progress)):
         try:
-            rows.append(_measured(subject, plan, progress))
-        except PawError as error:
-            if not rows:
+            row = _measured(subject, plan, progress)
+        except (PawError, RuntimeError) as error:
+            if number == 0:
                 raise
-            rows.append(_skipped(subject, error, progress))
+            row = _skipped(subject, error, progress)
+        yield row
     if models.baseline is not None:
-        rows += _baseline(models, plan, progress)
-    return rows
+        yield from _baseline(models, plan, progress)
 
 
-def settings(models: Models, plan: Plan) -> dict[str, Any]:
-    """What a report says it was measured with."""
-    program = Path(models.program).name if models.program else "made up: rank 64, 400 tokens"
-    baseline = models.baseline and Path(models.baseline).name
-    return {**asdict(plan), "program": program, "baseline": baseline}
+def settings(models: Models, plan: Plan, progress: Progress = quiet) -> dict[str, Any]:
+    """What a report says it was measured with. PawError if the program or its base is not there."""
+    found = {**asdict(plan), "program": MADE_UP}
+    if models.program:
+        path, model = _program(models, progress)
+        base = hub.resolve_base(model, offline=models.offline, progress=progress)
+        found |= about_program(models.program, formats.load(str(path)), base)
+    return found | {"baseline": models.baseline and Path(models.baseline).name}
 
 
-def ceiling(token_bytes: int, bandwidth: Any) -> float | list[float] | None:
-    """Tokens per second that memory allows; a range for a range, None where nothing is known."""
-    if bandwidth is None:
+def about_program(reference: str, program: Program, base: Path) -> dict[str, Any]:
+    """What tells a program from others: its name, a hash of what it computes, its rank, and its
+    prefix's tokens on a base."""
+    tokens = read_source(base).tokenizer.encode(program.template.prefix, control=True)
+    return {
+        "program": Path(reference).name if Path(reference).is_absolute() else reference,
+        "program_digest": program.digest()[:_HASH_CHARACTERS],
+        "rank": program.adapter.ranks[-1] if program.adapter else None,
+        "prefix_tokens": len(tokens),
+    }
+
+
+def ceiling(token_bytes: int | None, bandwidth: Any) -> float | list[float] | None:
+    """Tokens per second that memory allows; a range for a range, None where either is not known."""
+    if token_bytes is None or bandwidth is None:
         return None
     if isinstance(bandwidth, Sequence):
         return [gb_s * 1e9 / token_bytes for gb_s in bandwidth]
@@ -148,8 +170,6 @@ def _paw(models: Models, progress: Progress) -> list[_Subject]:
     """Base and program in each form."""
     known: dict[str, Any]
     if models.synthetic:
-        if models.program:
-            raise OptionError("a synthetic model runs a program made up, not --program")
         model = models.interpreter or "qwen3-0.6b"
         known = {"synthetic": model}
     else:
@@ -253,18 +273,19 @@ def _protocol(worker: Worker, plan: Plan, progress: Progress) -> Row:
 
 
 def _calls(worker: Worker, plan: Plan, at_once: int) -> dict[str, float]:
-    """Calls per second, round by round."""
+    """Calls per second, round by round; `together` if fewer than `at_once` were decoded so."""
     asked = {"at_once": at_once, "max_tokens": plan.max_tokens}
-    if plan.rounds > 1:  # shapes that were not seen yet
+    for _ in range(plan.warmups):  # shapes that were not seen yet
         worker.call("calls", num=at_once, **asked)
     num = plan.num_calls(at_once)
     done = [worker.call("calls", num=num, **asked) for _ in range(plan.rounds)]
-    return stat(one["num"] / one["seconds"] for one in done)
+    together = min(one.get("together", at_once) for one in done)
+    found = stat(one["num"] / one["seconds"] for one in done)
+    return found | ({"together": together} if together < at_once else {})
 
 
-def _baseline(models: Models, plan: Plan, progress: Progress) -> list[Row]:
+def _baseline(models: Models, plan: Plan, progress: Progress) -> Iterator[Row]:
     """The baseline's rows: measured, or why not."""
-    rows = []
     for bits in _baseline_bits(models):
         model = str(models.baseline)
         subject = _Subject("baseline", model, _MLX_LM, bits, {})
@@ -273,10 +294,10 @@ def _baseline(models: Models, plan: Plan, progress: Progress) -> list[Row]:
             fitting = tuple(n for n in plan.at_once if needed.bytes(n) <= needed.limit)
             subject = replace(subject, keywords=needed.keywords)
             row = _measured(subject, replace(plan, at_once=fitting), progress)
-            rows.append(row | _left_out(needed, plan, fitting, progress))
+            row |= _left_out(needed, plan, fitting, progress)
         except (PawError, RuntimeError) as error:  # what ours measured is worth keeping
-            rows.append(_skipped(subject, error, progress))
-    return rows
+            row = _skipped(subject, error, progress)
+        yield row
 
 
 def _left_out(
@@ -302,11 +323,13 @@ class _Needed:
     call_bytes: int  # of a call
 
     @property
-    def limit(self) -> int:
-        return machine.limit_bytes() or 0
+    def limit(self) -> float:
+        """Of what is not known no limit is."""
+        limit = machine.limit_bytes()
+        return math.inf if limit is None else limit
 
     def bytes(self, at_once: int) -> int:
-        return self.weight_bytes + self.kv_bytes(at_once) + _SLACK_BYTES
+        return self.weight_bytes + self.kv_bytes(at_once) + SLACK_BYTES
 
     def kv_bytes(self, at_once: int) -> int:
         return max(self.prompt_bytes, at_once * self.call_bytes)
@@ -317,7 +340,7 @@ class _Needed:
         if needed > self.limit:
             raise PawError(
                 f"it needs {needed / 1e9:.1f} GB ({self.weight_bytes / 1e9:.1f} weights, "
-                f"{self.kv_bytes(1) / 1e9:.1f} keys and values, {_SLACK_BYTES / 1e9:.1f} besides), "
+                f"{self.kv_bytes(1) / 1e9:.1f} keys and values, {SLACK_BYTES / 1e9:.1f} besides), "
                 f"and this machine gives {self.limit / 1e9:.1f} GB"
             )
         if machine.mlx().device == "cpu" and needed > _CPU_BYTES and not insist:
@@ -346,15 +369,23 @@ def _needed(models: Models, bits: int | None, plan: Plan, progress: Progress) ->
         _sized(synthetic.config("qwen3-32b"), 4, plan, {}).check(models.insist)
     path = _installed(reference, progress)
     keywords = {"reference": str(path), "instruction": _instruction(models)}
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    packed = (config.get("quantization") or {}).get("bits")
+    config, packed = _config(path)
     try:
         needed = _sized(config, packed, plan, keywords)
-    except (FormatError, KeyError):  # a family that is not known here
-        weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-        needed = _Needed(keywords, weights, 0, 0)
+    except (FormatError, KeyError, TypeError, AttributeError):  # a family not known here
+        files = [file for file in path.glob("*.safetensors") if file.is_file()]
+        needed = _Needed(keywords, sum(file.stat().st_size for file in files), 0, 0)
     needed.check(models.insist)
     return needed
+
+
+def _config(path: Path) -> tuple[dict[str, Any], int | None]:
+    """A model's config, and the bits its weights are packed in; FormatError for what is none."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return config, (config.get("quantization") or {}).get("bits")
+    except (OSError, ValueError, AttributeError) as error:
+        raise FormatError(f"the config.json of {path.name} is no model's") from error
 
 
 def _sized(

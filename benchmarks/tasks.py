@@ -155,13 +155,15 @@ def shots(task: Task, num: int | None, seed: int) -> list[Row]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """The specs and rows of a parquet, jsonl or csv file; FormatError says which row is none."""
+    """The specs and rows of a parquet, jsonl or csv file; FormatError says which row is none, or
+    that there are no rows."""
     readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
     if path.suffix not in readers:
         raise OptionError(
             f"{path} is none of {listed([*readers, '.log'])}",
             hint="Rows need the columns spec, input and output.",
         )
+    where = None
     for where, record in readers[path.suffix](path):
         values = [record.get(column) for column in _COLUMNS]
         if not all(isinstance(value, str) for value in values):
@@ -169,6 +171,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         category = record.get("category")
         spec, text, output = map(str, values)
         yield spec, Row(text, output, None if category in (None, "") else str(category))
+    if where is None:
+        raise FormatError(f"{path} holds no rows")
 
 
 def _is_fuzzybench(reference: str) -> bool:

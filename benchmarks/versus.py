@@ -14,7 +14,7 @@ them there: it would compute packed ones slower. llama.cpp computes packed, in i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -67,11 +67,13 @@ def run(
     plan: Plan,
     bits: int | None = None,
     progress: Progress = quiet,
-) -> list[Row]:
-    """A row for each engine; what one cannot do, or what it died of, is in "skipped".
+) -> Iterator[Row]:
+    """A row for each engine; what one cannot do is in "skipped", what ended its figures early,
+    or failed of its outputs, in "failed".
 
     `texts` are what outputs are compared on; none: inputs made up. `program` None: one made
-    up. PawError if paw-mlx itself fails.
+    up. PawError if paw-mlx itself fails; rounds that were done before that, or before an
+    interrupt, are rows all the same.
     """
     texts = list(texts) or list(islice(subjects.inputs(), 20))
     with ExitStack() as stack:
@@ -81,12 +83,26 @@ def run(
         for engine in engines:
             progress(f"{engine.name}: loading")
             engine.open(stack, given, plan)
+        yield from in_turn(engines, texts, plan, progress)
+
+
+def in_turn(
+    engines: Sequence[Engine], texts: Sequence[str], plan: Plan, progress: Progress = quiet
+) -> Iterator[Row]:
+    """The rows of engines that were opened, ours first; of what is cut short, too."""
+    try:
         for number in range(-plan.warmups, plan.rounds):
             progress(f"round {number + 1} of {plan.rounds}" if number >= 0 else "warming up")
             for engine in rotated(engines, number):
                 engine.round(plan, counts=number >= 0)
-        ours = engines[0].outputs(texts, plan)
-        return [engine.row(ours, engine.outputs(texts, plan), plan) for engine in engines]
+        progress("comparing outputs")
+        for engine in engines:
+            engine.answer(texts, plan)
+    except BaseException:
+        if any(engine.found for engine in engines):
+            yield from (engine.row(engines[0]) for engine in engines if engine.is_known)
+        raise
+    yield from (engine.row(engines[0]) for engine in engines)
 
 
 def rotated(engines: Sequence[Engine], number: int) -> Sequence[Engine]:
@@ -171,8 +187,15 @@ class Engine:
     start: Callable[[_Given, Plan], dict[str, Any]]
     worker: Worker | None = None
     form: str | None = None
-    skipped: str | None = None
+    failed: str | None = None
     found: dict[str, list[float]] = field(default_factory=dict)
+    memory: Row = field(default_factory=dict)
+    said: list[str | None] = field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to say of it."""
+        return bool(self.found or self.failed)
 
     def open(self, stack: ExitStack, given: _Given, plan: Plan) -> None:
         def load() -> None:
@@ -201,52 +224,56 @@ class Engine:
                 "ttft_warm_s": first["seconds"],
                 "calls_s": calls["num"] / calls["seconds"],
             }
-            for key, value in found.items() if counts else ():
-                self.found.setdefault(key, []).append(value)
+            if counts:
+                self.memory = self.worker.call("memory")
+                for key, value in found.items():
+                    self.found.setdefault(key, []).append(value)
 
         self._try(ask)
 
-    def outputs(self, texts: Sequence[str], plan: Plan) -> list[str]:
-        """Stripped outputs; none if the engine is out."""
-        found: list[str] = []
+    def answer(self, texts: Sequence[str], plan: Plan) -> None:
+        """Keep its stripped outputs, unless it is out; None for one that failed."""
+        if self.failed:
+            return
+        assert self.worker
+        said, reasons = list[str | None](), list[str]()
+        for text in texts:
+            try:
+                (output,) = self.worker.call("outputs", texts=[text], max_tokens=plan.max_tokens)
+                said.append(output.strip())
+            except (PawError, RuntimeError) as error:  # what was measured is worth keeping
+                said.append(None)
+                reasons.append(reason(error))
+        self.said = said
+        if reasons:
+            self.failed = f"{len(reasons)} of {len(texts)} outputs failed, {reasons[0]}"
 
-        def ask() -> None:
-            assert self.worker
-            asked = {"texts": list(texts), "max_tokens": plan.max_tokens}
-            found.extend(text.strip() for text in self.worker.call("outputs", **asked))
-
-        self._try(ask)
-        return found
-
-    def row(self, ours: Sequence[str], theirs: Sequence[str], plan: Plan) -> Row:
+    def row(self, ours: Engine) -> Row:
+        """What it measured, and how many outputs are those of `ours`; one that failed is none."""
         row: Row = {"engine": self.name, "version": machine.version_of(_SUBJECTS[self.name][1])}
-        memory: Row = {}
-
-        def ask() -> None:
-            assert self.worker
-            memory.update(self.worker.call("memory"))
-
-        self._try(ask)
-        if self.skipped:
-            return row | {"skipped": self.skipped}
-        same = sum(a == b for a, b in zip(ours, theirs, strict=True))
-        return row | {
+        if not self.found:
+            return row | {"skipped": self.failed}
+        row |= {
             "form": self.form,
             **{key: stat(values) for key, values in self.found.items()},
-            "footprint_peak_bytes": memory["footprint_peak_bytes"],
-            "same_outputs": f"{same}/{len(ours)}",
+            "footprint_peak_bytes": self.memory["footprint_peak_bytes"],
         }
+        if self.said and ours.said:
+            pairs = zip(self.said, ours.said, strict=True)
+            same = sum(a == b and a is not None for a, b in pairs)
+            row["same_outputs"] = f"{same}/{len(ours.said)}"
+        return row | ({"failed": self.failed} if self.failed else {})
 
     def _try(self, act: Callable[[], None]) -> None:
-        """Act, unless the engine is out; an error puts it out, or is raised if it is ours."""
-        if self.skipped:
+        """Act, unless the engine is out; an error puts it out, and is raised if it is ours."""
+        if self.failed:
             return
         try:
             act()
         except (PawError, RuntimeError) as error:
+            self.failed = reason(error)
             if self.name == "paw-mlx":
                 raise
-            self.skipped = reason(error)
 
 
 def settings(plan: Plan, bits: int | None, num_texts: int, made_up: bool) -> dict[str, Any]:

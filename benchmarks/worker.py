@@ -40,6 +40,7 @@ _CLOSING_S = 10
 _NO_MEMORY = ("malloc", "out of memory", "Insufficient Memory")
 _SMALLER = "Choose a smaller model, or fewer bits."
 _PATH = re.compile(r"(?<![\w/.:-])/[^\s:'\",]+")
+_INSIDE = re.compile(r"/(?=[^\s:'\",])")
 
 
 class Worker:
@@ -128,7 +129,18 @@ def reason(error: Exception) -> str:
     said = lines[-1:] if isinstance(error, RuntimeError) else lines
     hints = error.hints if isinstance(error, PawError) else []
     text = ". ".join([" ".join(said).rstrip("."), *hints])
+    text = _without_folders(text)
     return _PATH.sub(lambda path: path[0].rstrip("/").rpartition("/")[2], text)
+
+
+def _without_folders(text: str) -> str:
+    """A text whose paths begin behind the folders that there are: with spaces in their names,
+    the disk alone can tell where they end."""
+    for root in reversed([match.start() for match in _PATH.finditer(text)]):
+        ends = [match.start() for match in _INSIDE.finditer(text, root + 1)]
+        folders = [end for end in ends if os.path.isdir(text[root:end])]  # noqa: PTH112  no raise
+        text = text[:root] + text[max(folders, default=root) :]
+    return text
 
 
 def kept_awake(pid: int) -> subprocess.Popen[bytes] | None:

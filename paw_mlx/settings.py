@@ -32,9 +32,8 @@ def data_dir() -> Path:
 
 def cache_dir() -> Path:
     """The folder of what can be made again: quantized bases, pseudo-programs, prefixes."""
-    home = os.environ.get("PAW_MLX_HOME")
-    if home:
-        return Path(home).expanduser() / "cache"
+    if home := _given("PAW_MLX_HOME"):
+        return home / "cache"
     return _folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
 
 
@@ -66,8 +65,7 @@ def prefix_bytes() -> int:
 
 def eval_data() -> Path | None:
     """The folder of data to evaluate on, or None."""
-    folder = os.environ.get("PAW_MLX_EVAL_DATA")
-    return Path(folder).expanduser() if folder else None
+    return _given("PAW_MLX_EVAL_DATA")
 
 
 def service() -> tuple[str, str] | None:
@@ -81,8 +79,26 @@ def _flag(name: str) -> bool:
 
 
 def _folder(xdg: str, linux: str, mac: str) -> Path:
-    if home := os.environ.get("PAW_MLX_HOME"):
-        return Path(home).expanduser()
-    if base := os.environ.get(xdg):
-        return Path(base).expanduser() / "paw-mlx"
-    return Path.home() / (mac if sys.platform == "darwin" else linux) / "paw-mlx"
+    if home := _given("PAW_MLX_HOME"):
+        return home
+    if base := _given(xdg):
+        return base / "paw-mlx"
+    try:
+        return Path.home() / (mac if sys.platform == "darwin" else linux) / "paw-mlx"
+    except RuntimeError as error:
+        raise OptionError(
+            "HOME is not set, and the system knows no home of this user",
+            hint="Set PAW_MLX_HOME to a folder.",
+        ) from error
+
+
+def _given(name: str) -> Path | None:
+    """The folder that a variable names, or None; OptionError for a ~user that is not known."""
+    folder = os.environ.get(name)
+    try:
+        return Path(folder).expanduser() if folder else None
+    except RuntimeError as error:
+        raise OptionError(
+            f"{name} is {folder!r}, and the system knows no such home",
+            hint="Give the whole path.",
+        ) from error

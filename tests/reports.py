@@ -22,10 +22,11 @@ CARD: dict[str, Any] = {
     "wheel": "macosx_26_0_arm64",
     "device": "gpu",
     "gpu": "Apple M4 Max",
+    "matrix_units": None,
     "blas": None,
     "commit": "0123456789abcdef",
 }
-CONDITION = {"power": "ac", "low_power": False, "thermal": "nominal", "load": 1.2}
+CONDITION = {"power": "ac", "power_mode": "automatic", "thermal": "nominal", "load": 1.2}
 
 
 def report(kind: str, rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from paw_mlx.benchmarks import accuracy, machine, methods, tasks, worker
 from paw_mlx.benchmarks.accuracy import Judged, Study, scores, wilson
 from paw_mlx.benchmarks.answers import Answers, Unkept
 from paw_mlx.benchmarks.methods import Lab, Options, recipe_for
+from paw_mlx.benchmarks.sizes import SLACK_BYTES
 from paw_mlx.compiler import training
 
 
@@ -290,6 +291,30 @@ def test_a_full_disk_ends_the_study(base, found, tmp_path, monkeypatch):
         ask(Study(found, ("tuned-2",)), base, tmp_path / "b.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("[METAL] Insufficient Memory"), "[METAL] Insufficient Memory"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_a_method_that_dies_ends_no_other(base, found, tmp_path, monkeypatch, error, reason):
+    study, path = Study(found, ("prompted", "bare")), tmp_path / "a.jsonl"
+    run = methods._run
+
+    def dying(lab, program, job, inputs):
+        if job.spec in program.template.prefix:
+            raise error
+        return run(lab, program, job, inputs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(methods, "_run", dying)
+        first, *rest = ask(study, base, path)
+    assert (first["method"], first["skipped"]) == ("prompted", reason)
+    assert {row["method"] for row in rest} == {"bare"}
+    assert not any("skipped" in row for row in ask(study, base, path))
+
+
 def test_what_learns_from_all_rows_is_said_to(base, found, tmp_path):
     study = Study(found, ("tuned-1", "tuned-20", "tuned-all"))
     rows = {r["method"]: r for r in ask(study, base, tmp_path / "a.jsonl") if r["group"] == "all"}
@@ -367,6 +392,30 @@ def test_a_large_model_is_prompted_through_mlx_lm(base, found, tmp_path, monkeyp
     assert "and this machine lends 0.0 GB" in row["skipped"]
 
 
+@pytest.mark.parametrize("family", ["qwen3", "unheard-of"])
+def test_a_large_model_has_to_fit_with_its_cache_beside_the_base(
+    base, found, tmp_path, monkeypatch, family
+):
+    model = random_model(tmp_path / "chat", seed=5)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"model_type": family}))
+    jobs = [methods.Job(task, task.spec, 100) for task in found]
+    with Lab(Options(str(base))) as lab:
+        weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+        needed = weights + lab.interpreter.base.nbytes + SLACK_BYTES
+        if family == "qwen3":
+            assert 256 < methods._longest(lab, jobs) <= 512  # mlx-lm makes room for 256 at a time
+            cache = methods._cache_bytes(model, 257)
+            assert 0 < cache == 2 * methods._cache_bytes(model, 256)
+            assert methods._cache_bytes(model, 10**6) == 16 * cache  # its window's
+            needed += 3 * cache
+        monkeypatch.setattr(machine, "limit_bytes", lambda: needed)
+        methods._check_memory(model, "it", lab, jobs)
+        monkeypatch.setattr(machine, "limit_bytes", lambda: needed - 1)
+        with pytest.raises(OptionError, match=r"it takes 1\.0 GB \(0\.0 weights, 0\.0 keys"):
+            methods._check_memory(model, "it", lab, jobs)
+
+
 def test_a_large_model_answers_a_single_row_and_has_the_memory_for_itself(base, found, tmp_path):
     model = random_model(tmp_path / "chat", seed=5)
     task = tasks.Task(TEXT, "free text", found[2].test[:1])
@@ -380,10 +429,14 @@ def test_a_large_model_answers_a_single_row_and_has_the_memory_for_itself(base, 
         baseline.close()
 
 
-def test_too_few_rows_to_learn_from_are_a_reason(base, found, tmp_path):
-    bare = tasks.Task(TEXT, "free text", found[2].test)
-    rows = ask(Study([found[0], bare], ("tuned-2", "bare")), base, tmp_path / "a.jsonl")
-    assert rows[0]["skipped"].startswith("1 of 2 functions have fewer than 2 rows to learn from")
+def test_too_few_rows_to_learn_from_fail_that_function_alone(base, found, tmp_path):
+    bare, path = tasks.Task(TEXT, "free text", found[2].test), tmp_path / "a.jsonl"
+    rows = ask(Study([found[0], bare], ("tuned-2",)), base, path)
+    assert rows[0]["failed"] == len(bare.test) < rows[0]["num"]
+    errors = {line["function"]: line.get("error") for line in records(path)}
+    assert errors == {found[0].name: None, bare.name: "fewer than 2 rows to learn from"}
+    rows = ask(Study([bare], ("tuned-2", "bare")), base, tmp_path / "b.jsonl")
+    assert rows[0]["skipped"] == "fewer than 2 rows to learn from"
     assert rows[1]["method"] == "bare"
 
 

@@ -67,6 +67,24 @@ def test_lines_of_standard_input_are_specs_and_results_are_written(tmp_path, pse
     assert len(json.loads(path.read_text())["rows"]) == 2
 
 
+def test_specs_that_were_compiled_before_an_interrupt_are_kept(tmp_path, pseudo, monkeypatch):
+    measured = compiling.row
+
+    def row(job):
+        if job.spec == "Stop.":
+            raise KeyboardInterrupt
+        return measured(job)
+
+    monkeypatch.setattr(compiling, "row", row)
+    done = run("-", "--pseudo-program", pseudo, "-o", tmp_path, stdin=f"{SPEC}\nStop.\n{SPEC}!\n")
+    assert done.exit_code != 0
+    assert "cut short: it was interrupted" in done.stdout
+    (path,) = tmp_path.glob("*-compile.json")
+    report = json.loads(path.read_text())
+    assert [row["spec"][:7] for row in report["rows"]] == [SPEC[:7]]
+    assert report["settings"]["num_specs"] == 3
+
+
 def test_nothing_compiled_is_an_error_and_so_is_no_spec(tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_text("Task: no markers")

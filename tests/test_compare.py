@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from reports import EVERY, accuracy, near, speed, speed_row
+from reports import EVERY, accuracy, compiling, near, speed, speed_row, versus
 from reports import report as made_report
 
 from paw_mlx.benchmarks import compare, report, reproduce, tables
+from paw_mlx.benchmarks import speed as measuring
 from paw_mlx.cli import cli
 from paw_mlx.errors import FormatError, NotFound, OptionError
 
@@ -102,8 +104,99 @@ def test_what_else_differs_is_said() -> None:
         "Another chip: Apple M4 Max, then Apple M5.",
         "Another mlx: 0.32.4, then 0.33.0.",
         "Another rounds: 5, then 3.",
-        "On battery or in low power mode after.",
+        "After: on battery.",
     ]
+
+
+def test_what_changes_speed_most_is_said() -> None:
+    before, after = speed(), speed()
+    before["machine"] |= {"blas": "libmkl_rt.so.3", "wheel": "macosx_15_0_arm64"}
+    after["machine"] |= {"matrix_units": True}
+    before["conditions"]["start"] = {"low_power": True}  # as results had it before power modes
+    hot = {"power": "battery", "power_mode": "high", "thermal": "CPU_Speed_Limit 62"}
+    after["conditions"]["end"] |= hot
+    assert compare.compare(before, after, 0.05)["warnings"] == [
+        "Another wheel: macosx_15_0_arm64, then macosx_26_0_arm64.",
+        "Another matrix units: None, then True.",
+        "Another blas: libmkl_rt.so.3, then None.",
+        "Before: in low power mode.",
+        "After: on battery, in high power mode, thermal state CPU_Speed_Limit 62.",
+    ]
+    for name in ("wheel", "matrix_units", "blas"):  # which older cards may not tell
+        del before["machine"][name]
+    assert not any("Another" in line for line in compare.compare(before, after, 0)["warnings"])
+
+
+def test_precision_recall_and_f1_change_in_points_and_need_no_interval() -> None:
+    def alerts(**shares: float | None) -> dict[str, Any]:
+        made = accuracy()
+        for row in made["rows"][:2]:  # all rows, and a kind's
+            row |= {"precision": 0.9, "recall": 0.8, "f1": 0.847} | shares
+        return made
+
+    found = compare.compare(alerts(), alerts(precision=None, recall=0.0, f1=0.0), 0.05)
+    judged = {row["metric"]: row["verdict"] for row in found["rows"] if row["verdict"]}
+    assert judged == {"recall": "worse", "f1": "worse"}
+    assert found["num_worse"] == 2  # those of a group scatter
+    text = " ".join(tables.as_text(compare.table(found)).split())
+    assert "recall 80.0 % 0.0 % -80.0 points worse" in text
+    assert "without an interval, the threshold alone decides" in text
+    assert compare.compare(alerts(), alerts(recall=0.76, f1=0.82), 0.05)["num_worse"] == 0
+
+
+def test_fewer_same_outputs_are_worse() -> None:
+    after = versus()
+    after["rows"][1]["same_outputs"] = "6/60"
+    found = compare.compare(versus(), after, 0.05)
+    (row,) = (row for row in found["rows"] if row["verdict"])
+    assert (row["metric"], row["before"], row["after"]) == ("same_outputs", 0.95, 0.1)
+    assert "same outputs" in tables.as_text(compare.table(found))
+
+
+@pytest.mark.parametrize("gone", [None, {"skipped": "no room"}, {"error": "out of memory"}])
+def test_what_is_no_longer_measured_is_worse(gone: dict[str, str] | None, tmp_path: Path) -> None:
+    before, after = speed(), speed()
+    if gone:
+        after["rows"][PROGRAM] |= gone
+    else:
+        del after["rows"][PROGRAM]
+    found = compare.compare(before, after, 0.05)
+    assert (found["num_worse"], found["gone"]) == (1, ["program, qwen3-0.6b, 4 bits"])
+    assert len(found["warnings"]) == 1
+    assert "no longer measured, and count as worse: 1." in tables.as_text(compare.table(found))
+    back = compare.compare(after, before, 0.05)
+    assert (back["num_worse"], back["gone"]) == (0, [])
+    paths = report.save(before, tmp_path), report.save(after, tmp_path)
+    assert bench("compare", *paths, "--fail").exit_code == 1
+
+
+def test_what_was_never_measured_is_not_gone() -> None:
+    after = speed()
+    del after["rows"][-1]  # skipped before, too
+    assert compare.compare(speed(), after, 0.05)["num_worse"] == 0
+
+
+def test_seconds_of_compiling_are_worse_once_they_double() -> None:
+    def with_encoding(seconds: float) -> dict[str, Any]:
+        made = compiling()
+        made["rows"][1]["encode_s"] = seconds
+        return made
+
+    assert compare.compare(compiling(), with_encoding(5.9), 0.05)["num_worse"] == 0
+    found = compare.compare(compiling(), with_encoding(30.0), 0.05)
+    assert [row["metric"] for row in found["rows"] if row["verdict"]] == ["encode_s"]
+    assert "once count as worse if they double" in tables.as_text(compare.table(found))
+
+
+def test_rows_of_the_same_spec_stay_apart() -> None:
+    before, after = compiling(), compiling()
+    for made in (before, after):
+        for row in made["rows"]:
+            row["spec"] = "Sort this"
+    after["rows"][1]["map_s"] = 9.0
+    found = compare.compare(before, after, 0.05)
+    assert [row["before"] for row in found["rows"] if row["metric"] == "pseudo_s"] == [20, 21, 22]
+    assert [row["after"] for row in found["rows"] if row["verdict"]] == [9.0]
 
 
 def test_two_kinds_are_not_compared() -> None:
@@ -233,9 +326,33 @@ def test_fuzzybench_on_the_papers_base_answers_accuracy() -> None:
     assert found["accuracy, one fixed LoRA"] == 52
 
 
-def test_the_large_model_has_to_be_of_32b() -> None:
-    assert here(fuzzy(baseline="Qwen3-8B-4bit"))["accuracy, 32B prompted"] is None
-    assert here(fuzzy(baseline=None))["accuracy, 32B prompted"] is None
+@pytest.mark.parametrize(
+    "model", ["Qwen3-8B-4bit", "QwQ-32B-4bit", "Qwen3-32B-Base", "Distilled-Qwen3-32B", None]
+)
+def test_the_large_model_has_to_be_qwen3_32b(model: str | None) -> None:
+    assert here(fuzzy(baseline=model))["accuracy, 32B prompted"] is None
+    row = speed_row("baseline", str(model), 16, 10, 64e9)
+    assert here(made_report("speed", [row]))["memory, 32B, 16 bits"] is None
+
+
+@pytest.mark.parametrize("model", ["qwen3-32b", "Qwen/Qwen3-32B", "/models/Qwen3-32B-MLX-bf16"])
+def test_the_large_model_goes_by_many_names(model: str) -> None:
+    row = speed_row("baseline", model, 16, 10, 64e9)
+    assert here(made_report("speed", [row]))["memory, 32B, 16 bits"] == pytest.approx(67.2)
+
+
+def test_a_quick_run_answers_only_where_no_full_one_does() -> None:
+    full, quick = (asdict(plan) for plan in (measuring.Plan(), measuring.QUICK))
+    old = speed(date="2026-10-01T00:00:00Z", settings=full)
+    new = speed(date="2026-11-01T00:00:00Z", settings=quick)
+    new["rows"][PROGRAM] |= {"decode_tok_s": near(500)}
+    assert here(old, new)["decode, program"] == 401
+    assert "quick" not in str(reproduce.claims([old, new]))
+    (row,) = (r for r in reproduce.claims([new]) if r["what"] == "decode, program")
+    assert row["here"] == 500
+    assert row["note"].startswith("program, qwen3-0.6b, 4 bits, quick (rounds: 1, tokens: 8); ")
+    cut = speed(date="2026-11-02T00:00:00Z", settings=full | {"partial": True})
+    assert reproduce.claims([old, cut]) == reproduce.claims([old])
 
 
 def test_a_sample_says_how_much_of_the_data_it_was() -> None:
@@ -260,6 +377,7 @@ def test_sixteen_bits_are_not_thirty_two() -> None:
         fuzzy(source="my-fuzzy-rows.jsonl"),
         fuzzy(source="fuzzybench.csv"),
         fuzzy(interpreter="smollm2-135m"),
+        fuzzy(interpreter="llama-0.6b"),
         made_report("speed", [speed_row("program", "smollm2-135m", 4, 90, 9e7)]),
         made_report("speed", [speed_row("base", "qwen3-0.6b", 4, 90, 9e7)]),
     ],
@@ -288,6 +406,22 @@ def test_results_are_gathered_from_files_and_folders(tmp_path: Path) -> None:
         reproduce.gathered([tmp_path / "a" / "other.json"])
     with pytest.raises(NotFound):
         reproduce.gathered([tmp_path / "none.json"])
+
+
+def test_results_are_looked_for_where_the_user_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.places() == [report.RESULTS]
+    report.save(speed(date="2036-11-21T15:04:05Z"), tmp_path / "results")
+    done = bench("reproduce", "--json")
+    (row,) = (r for r in json.loads(done.stdout)["rows"] if r["what"] == "decode, program")
+    assert row["here"] == 401
+    assert f"results in {report.RESULTS}, results\n" in done.stderr
+    done = bench("reproduce", report.RESULTS)
+    assert done.stderr.endswith(f"results in {report.RESULTS}\n")  # what is given is all
+    monkeypatch.chdir(report.RESULTS.parent)
+    assert reproduce.places() == [report.RESULTS]
 
 
 def test_reproduce_on_the_command_line(tmp_path: Path) -> None:

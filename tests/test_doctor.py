@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import re
 import socket
 import subprocess
 import sys
@@ -17,10 +19,12 @@ from hub_server import Hub, serving_hub
 from paw_mlx import settings, wheels
 from paw_mlx.benchmarks.machine import Hardware, Library
 from paw_mlx.cli import doctor as cli
-from paw_mlx.cli.checks import OK, PROBLEM, WARNING, Facts, Folder, checks
+from paw_mlx.cli.checks import OK, PROBLEM, WARNING, Facts, Folder, checks, fits
+from paw_mlx.errors import OptionError
 from paw_mlx.hub import Installed
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CALL = "from paw_mlx.cli.doctor import command; command(prog_name='paw-mlx doctor')"
 # An import of MLX fails, as it does where no wheel fits.
 BLOCKED = """
@@ -184,6 +188,39 @@ def test_a_setting_that_is_wrong_is_an_error_as_everywhere():
     assert done.stderr.startswith("error: PAW_MLX_DEVICE is 'tpu'")
 
 
+def test_a_home_that_nobody_knows_is_an_error_as_everywhere(monkeypatch):
+    done = doctor("--json", PAW_MLX_HOME="~nosuchuser/x")
+    assert (done.returncode, done.stderr) == (1, "")
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "OptionError"
+    assert error["message"].startswith("PAW_MLX_HOME is '~nosuchuser/x'")
+    monkeypatch.setenv("PAW_MLX_EVAL_DATA", "~nosuchuser/x")
+    with pytest.raises(OptionError, match="PAW_MLX_EVAL_DATA"):
+        settings.eval_data()
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    for name in ("PAW_MLX_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for folder in (settings.data_dir, settings.cache_dir):
+        with pytest.raises(OptionError, match="HOME is not set"):
+            folder()
+
+
+def test_a_file_where_a_folder_should_be_is_a_problem(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    done = doctor("--json", PAW_MLX_HOME=str(file))
+    _, named = record(done)
+    assert done.returncode == 1
+    for name in ("data", "cache"):
+        assert named[name]["state"] == PROBLEM
+        assert named[name]["message"] == f"{file} is a file, and has to be a folder"
+        assert named[name]["hint"] == "export PAW_MLX_HOME=~/paw-mlx"
+
+
 def test_packages_are_installed_with_what_this_python_has(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my env/bin/python")
     have = {"pip", "uv"}
@@ -235,6 +272,7 @@ CARD = {
     "mlx_lm": "0.32.2",
     "blas": None,
 }
+PINS = {"mlx": ">=0.32,<0.33", "mlx-lm": ">=0.32.2,<0.33"}
 FOLDER = Folder(Path("/home"), {"bases": 98_400_000, "programs": 0}, 70_000_000_000, True)
 BASE = Installed("smollm2-135m", "base", "paw-mlx", 98_362_432, Path("/home/bases"))
 MAC = Facts(
@@ -255,6 +293,7 @@ MAC = Facts(
     cache=FOLDER,
     installed=[BASE],
     installer="python -m pip install",
+    pins=PINS,
     damaged={},
 )
 LINUX = replace(
@@ -402,6 +441,52 @@ def test_what_is_installed_is_named_once_and_a_quantized_form_is_no_base():
 
 def test_mlx_lm_is_missed_by_the_compiler_alone():
     check = found(replace(MAC, card=CARD | {"mlx_lm": None}), "mlx-lm")
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    (pinned,) = (one for one in dependencies if one.startswith("mlx-lm"))
-    assert (check.state, check.hint) == (WARNING, f"python -m pip install '{pinned}'")
+    assert check.state == WARNING
+    assert check.hint == "python -m pip install 'mlx-lm>=0.32.2,<0.33'"
+
+
+@pytest.mark.parametrize("os", ["macOS 13.6 (22G120)", "macOS 12"])
+def test_macos_before_14_is_the_problem_and_not_what_pip_could_mend(os):
+    facts = replace(MAC, card=CARD | {"os": os}, mlx=Library(problem="No module named 'mlx'"))
+    system, mlx = found(facts, "system"), found(facts, "mlx")
+    assert (system.state, system.hint) == (PROBLEM, "softwareupdate --list")
+    assert system.message == f"{os}: MLX runs on macOS 14 and newer"
+    assert (mlx.state, mlx.hint) == (PROBLEM, None)
+    for other in ("macOS 14.0", "macOS", "Debian 12 (Linux 6.8)"):
+        assert found(replace(MAC, card=CARD | {"os": other}), "system").state == OK
+
+
+def test_versions_that_this_package_does_not_take_are_told():
+    old = replace(MAC, card=CARD | {"mlx_lm": "0.20.1"}, mlx=replace(MAC.mlx, version="0.33.1"))
+    mlx, mlx_lm = found(old, "mlx"), found(old, "mlx-lm")
+    assert (mlx.state, mlx_lm.state) == (PROBLEM, WARNING)
+    assert mlx.message == "0.33.1, and paw-mlx needs >=0.32,<0.33"
+    assert mlx.hint is not None
+    assert mlx.hint.endswith("--force-reinstall --no-cache-dir 'mlx>=0.32,<0.33'")
+    assert mlx_lm.message == "0.20.1, and paw-mlx needs >=0.32.2,<0.33"
+    assert mlx_lm.hint == "python -m pip install 'mlx-lm>=0.32.2,<0.33'"
+    unknown = replace(old, pins={})  # a checkout that is not installed
+    assert (found(unknown, "mlx").state, found(unknown, "mlx-lm").state) == (OK, OK)
+
+
+@pytest.mark.parametrize(
+    ("version", "fit"),
+    [
+        *(("0.32.2", True), ("0.32.10", True), ("0.32.2.dev3+abc", True)),
+        *(("0.32", False), ("0.33", False), ("0.33.0rc1", False), ("1.0", False)),
+    ],
+)
+def test_a_version_is_within_its_bounds(version, fit):
+    assert fits(version, ">=0.32.2,<0.33") is fit
+    assert fits(version, "<0.33,>=0.32.2") is fit
+    assert fits(version, "")
+
+
+@pytest.mark.parametrize("system", ["darwin", "linux"])
+def test_the_pins_are_the_packages_own(system):
+    extra = 'mlx[cuda13]<0.99; sys_platform == "linux" and extra == "cuda"'
+    pins = cli.pins_of([*PROJECT["dependencies"], extra], system)
+    assert pins.items() >= PINS.items()
+    for name in PINS:
+        bounds = re.findall(r"[<>=~!]+", pins[name])
+        assert set(bounds) <= {">=", "<"}, "which are all that `fits` knows"

@@ -185,7 +185,7 @@ def test_a_mac_without_its_tools_is_a_card_of_nones(mac):
     card = machine.card()
     assert card["chip"] is card["bandwidth_gb_s"] is card["gpu_cores"] is None
     told = machine.condition()
-    assert told["power"] is told["low_power"] is told["thermal"] is None
+    assert told["power"] is told["power_mode"] is told["thermal"] is None
 
 
 def test_an_ambiguous_chip_is_a_range_and_a_future_one_unknown(mac):
@@ -224,14 +224,14 @@ def test_displays_that_say_nothing_of_cores_are_none(text):
 def test_power_and_heat_are_told(mac):
     mac(batt=BATTERY, pmset=PMSET.format(low=1), therm=LIMITS.format(scheduler=80, speed=62))
     told = machine.condition()
-    assert (told["power"], told["low_power"]) == ("battery", True)
+    assert (told["power"], told["power_mode"]) == ("battery", "low")
     assert told["thermal"] == "CPU_Scheduler_Limit 80, CPU_Speed_Limit 62"
     assert told["load"] >= 0
     mac(batt="Now drawing from 'AC Power'\n", pmset=PMSET.format(low=0), therm=NO_WARNINGS)
     told = machine.condition()
-    assert [told[key] for key in ("power", "low_power", "thermal")] == [
+    assert [told[key] for key in ("power", "power_mode", "thermal")] == [
         "ac",
-        False,
+        "automatic",
         "no warning recorded",
     ]
 
@@ -255,15 +255,48 @@ def test_heat_is_nominal_only_where_pmset_measured_it(text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (" powermode            0\n", False),
-        (" powermode            1\n", True),
-        (" powermode            2\n", False),  # high power
-        (" lowpowermode         0\n powermode            1\n", True),
+        (" powermode            0\n", "automatic"),
+        (" powermode            1\n", "low"),
+        (" powermode            2\n", "high"),
+        (" lowpowermode         1\n highpowermode        0\n", "low"),
+        (" lowpowermode         0\n highpowermode        1\n", "high"),
+        (" lowpowermode         0\n powermode            1\n", "low"),
+        (" lowpowermode         0\n", "automatic"),
         (" sleep                1\n", None),
     ],
 )
-def test_low_power_in_either_form(text, expected):
-    assert machine.low_power_of(text) is expected
+def test_the_power_mode_of_one_key_or_of_switches(text, expected):
+    assert machine.power_mode_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"),
+    [
+        ({"power_mode": "high"}, "high"),
+        ({"low_power": True}, "low"),
+        ({"low_power": False}, None),  # which may have been high
+        ({}, None),
+    ],
+)
+def test_a_condition_of_before_power_modes_tells_low_power_alone(told, mode):
+    assert machine.power_mode(told) == mode
+
+
+@pytest.mark.parametrize(
+    ("architecture", "wheel", "verdict"),
+    [
+        ("applegpu_g17s", "macosx_26_0_arm64", True),
+        ("applegpu_g17s", "macosx_15_0_arm64", False),
+        ("applegpu_g16s", "macosx_26_0_arm64", None),
+    ],
+)
+def test_a_card_says_whether_matrix_units_are_reached(
+    mac, monkeypatch, architecture, wheel, verdict
+):
+    mac(sysctl=SYSCTL.format(chip="Apple M5 Max", memory=64 * GIB))
+    library = machine.Library(device="gpu", architecture=architecture, wheel=wheel)
+    monkeypatch.setattr(machine, "mlx", lambda: library)
+    assert machine.card()["matrix_units"] is verdict
 
 
 def test_a_ups_is_a_battery_and_other_sources_are_unknown():
@@ -366,7 +399,8 @@ def test_a_command_that_is_not_there_or_hangs_is_none(monkeypatch):
 def test_this_machine_has_a_card(monkeypatch):
     card = machine.card()
     keys = "chip model gpu_cores cpu_cores memory_bytes bandwidth_gb_s os python mlx mlx_lm"
-    assert list(card) == [*keys.split(), "paw_mlx", "wheel", "device", "gpu", "blas", "commit"]
+    keys += " paw_mlx wheel device gpu matrix_units blas commit"
+    assert list(card) == keys.split()
     assert card["memory_bytes"] > GIB
     assert card["device"] == "cpu"  # as conftest.py has it
     assert card["mlx"].startswith("0.32")

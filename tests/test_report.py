@@ -31,7 +31,9 @@ def rewritten(text: str, **changes: Any) -> str:
 
 
 def test_a_stat_is_the_middle_and_the_ends() -> None:
-    assert report.stat([3.0, 1.0, 2.0, 10.0]) == {"median": 2.5, "min": 1, "max": 10, "num": 4}
+    found = report.stat([3.0, 1.0, 2.00004, 10.0])
+    assert found.pop("samples") == [3, 1, 2, 10]
+    assert found == {"median": 2.50002, "min": 1, "max": 10, "num": 4}
     with pytest.raises(ValueError):
         report.stat([])
 
@@ -465,12 +467,30 @@ def test_a_page_gets_the_results_between_its_marks(tmp_path: Path) -> None:
         report.with_results("# Top", folder)
 
 
-def test_the_readme_shows_the_results_that_are_committed() -> None:
+def test_the_pages_show_the_results_that_are_committed() -> None:
     page = report.README.read_text(encoding="utf-8")
-    if not list(report.RESULTS.glob("*.json")):
+    made = report.pages(report.RESULTS) | {report.README: report.with_results(page, report.RESULTS)}
+    if len(made) == 1:
         pytest.skip("no results are committed yet")
-    made = report.with_results(page, report.RESULTS)
-    assert made == page, "run python -m paw_mlx.benchmarks.report"
+    stale = [path.name for path, text in made.items() if path.read_text("utf-8") != text]
+    assert not stale, "run python -m paw_mlx.benchmarks.report"
+
+
+def test_pages_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    report.README.write_text("<!-- results -->\n<!-- /results -->\n")
+    path = report.save(speed(), report.RESULTS)
+    path.with_suffix(".md").write_text("as it was said once")
+    report.main()
+    assert path.with_suffix(".md").read_text() == report.markdown(speed())
+    assert f"[{path.stem}.md](results/{path.stem}.md)" in report.README.read_text()
+
+
+def test_results_of_before_power_modes_are_shown(tmp_path: Path) -> None:
+    made = speed()
+    made["conditions"]["start"] = {"power": "ac", "low_power": True, "load": 1.0}
+    assert "start: low power mode" in report.terminal(report.load(report.save(made, tmp_path)))
 
 
 def test_a_stat_measured_once_has_no_spread() -> None:

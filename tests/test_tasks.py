@@ -75,6 +75,24 @@ def test_a_malformed_row_is_named(tmp_path, name, text, problem):
         tasks.load(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_file_without_rows_is_refused(tmp_path, name):
+    for text in ("", "spec,input,output\n") if name.endswith("csv") else ("", "\n"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FormatError, match=rf"{name} holds no rows"):
+            tasks.load(str(tmp_path / name))
+
+
+def test_a_parquet_without_rows_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {name: pyarrow.array([], pyarrow.string()) for name in ("spec", "input", "output")}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(FormatError, match=r"rows\.parquet holds no rows"):
+        tasks.load(str(tmp_path / "rows.parquet"))
+
+
 def test_what_is_no_parquet_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "rows.parquet").write_text("spec")

@@ -102,7 +102,8 @@ def test_missing_llama_cpp_is_a_row_with_a_reason(
     given = versus._Given(tmp_path, tmp_path / "base.gguf", tmp_path / "p", None)
     engine = Engine("llama.cpp", versus._llama_cpp)
     engine.open(None, given, SMALL)  # type: ignore[arg-type]
-    row = engine.row([], engine.outputs(TEXTS, SMALL), SMALL)
+    engine.answer(TEXTS, SMALL)
+    row = engine.row(engine)
     assert "`pip install llama-cpp-python`" in row["skipped"]
     assert row.keys() == {"engine", "version", "skipped"}
 
@@ -113,7 +114,7 @@ def test_llama_cpp_sits_out_what_it_cannot_pack(tmp_path: Path, monkeypatch: Any
     given = versus._Given(tmp_path, tmp_path / "base.gguf", tmp_path / "p", 8)
     engine = Engine("llama.cpp", versus._llama_cpp)
     engine.open(None, given, SMALL)  # type: ignore[arg-type]
-    assert "as it is, and 8 bits were asked for. Leave --bits" in str(engine.skipped)
+    assert "as it is, and 8 bits were asked for. Leave --bits" in str(engine.failed)
 
 
 def test_a_prompt_beyond_llama_cpps_room_is_one_sentence() -> None:
@@ -150,10 +151,10 @@ class Stumbling:
 
 def test_a_rivals_own_error_is_its_reason() -> None:
     engine = Engine("llama.cpp", versus._llama_cpp, worker=Stumbling())  # type: ignore[arg-type]
-    row = engine.row([], [], SMALL)
-    assert row["skipped"] == "OSError: no libllama"
+    engine.round(SMALL, counts=True)
+    assert engine.row(engine)["skipped"] == "OSError: no libllama"
     with pytest.raises(RuntimeError):
-        replace(engine, name="paw-mlx", skipped=None).round(SMALL, counts=True)
+        replace(engine, name="paw-mlx", failed=None).round(SMALL, counts=True)
 
 
 class Dying:
@@ -172,12 +173,73 @@ def test_an_engine_that_dies_in_a_round_is_out_unless_it_is_ours(name: str) -> N
         return
     engine.round(SMALL, counts=True)
     engine.round(SMALL, counts=True)
-    assert "signal 9" in engine.row(["a"], engine.outputs(["x"], SMALL), SMALL)["skipped"]
+    engine.answer(["x"], SMALL)
+    assert "signal 9" in engine.row(engine)["skipped"]
+
+
+class Answering:
+    """A worker that measures, until its round `last`; `bad` is an input that it fails on."""
+
+    def __init__(self, last: int = 99, error: BaseException | None = None, bad: str = "") -> None:
+        self.left, self.error, self.bad = last, error, bad
+
+    def call(self, name: str, **asked: Any) -> Any:
+        if name == "outputs":
+            (text,) = asked["texts"]
+            if text == self.bad:
+                raise InputTooLong("it is too long", hint="Cut it.")
+            return [f" {text}!"]
+        if name == "calls":
+            self.left -= 1
+        if name == "memory":
+            return {"footprint_peak_bytes": 10**8}
+        if self.left < 0 and self.error:
+            raise self.error
+        return {"prefill_s": 1.0, "decode_s": 1.0, "seconds": 1.0, "num": 2}
+
+
+def engines(ours: Answering, theirs: Answering) -> list[Engine]:
+    made = [("paw-mlx", versus._paw, ours), ("mlx-lm", versus._mlx_lm, theirs)]
+    return [Engine(name, start, worker=worker) for name, start, worker in made]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["paw-mlx", "mlx-lm"])
+def test_an_input_that_an_engine_fails_on_is_an_output_that_differs(name: str) -> None:
+    both = [Answering(bad="server" if name == who else "") for who in ("paw-mlx", "mlx-lm")]
+    rows = list(versus.in_turn(engines(*both), TEXTS, SMALL))
+    assert all(row["decode_tok_s"]["num"] == SMALL.rounds for row in rows)
+    same = {row["engine"]: row["same_outputs"] for row in rows}
+    assert same == {"paw-mlx": "2/3" if name == "paw-mlx" else "3/3", "mlx-lm": "2/3"}
+    (said,) = (row["failed"] for row in rows if row["engine"] == name)
+    assert said == "1 of 3 outputs failed, it is too long. Cut it."
+    text = " ".join(report.terminal(_report({row["engine"]: row for row in rows})).split())
+    assert f"{name}: {said}" in text
+
+
+def test_rounds_that_were_measured_are_kept_when_an_engine_dies() -> None:
+    died = PawError("killed by signal 9")
+    ours, theirs = versus.in_turn(engines(Answering(), Answering(2, died)), TEXTS, SMALL)
+    assert ours["decode_tok_s"]["num"] == SMALL.rounds
+    assert (theirs["decode_tok_s"]["num"], theirs["failed"]) == (1, "killed by signal 9")
+    assert "same_outputs" not in theirs
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), PawError("killed by signal 9")])
+def test_rounds_that_were_measured_are_rows_before_an_interrupt(error: BaseException) -> None:
+    rows: list[Any] = []
+    with pytest.raises(type(error)):
+        rows.extend(versus.in_turn(engines(Answering(2, error), Answering()), TEXTS, SMALL))
+    assert [(row["engine"], row["decode_tok_s"]["num"]) for row in rows] == [
+        ("paw-mlx", 1), ("mlx-lm", 2),
+    ]  # fmt: skip
+    assert not any("same_outputs" in row for row in rows)
+    with pytest.raises(type(error)):  # only warmed up: nothing to keep
+        list(versus.in_turn(engines(Answering(1, error), Answering(1)), TEXTS, SMALL))
 
 
 def test_a_program_for_another_base_is_our_error(base: Path) -> None:
     with pytest.raises(AdapterMismatch):
-        versus.run(base, tiny.program("llama"), TEXTS, SMALL)
+        list(versus.run(base, tiny.program("llama"), TEXTS, SMALL))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +247,7 @@ def test_a_program_for_another_base_is_our_error(base: Path) -> None:
     [
         *(("m.Q4_K_M.gguf", "GGUF Q4_K_M"), ("Qwen3-0.6B-Q8_0.gguf", "GGUF Q8_0")),
         *(("x-BF16.gguf", "GGUF BF16"), ("model.gguf", "GGUF")),
+        *(("m_q4_0.gguf", "GGUF q4_0"), ("IQ4_XS.gguf", "GGUF IQ4_XS"), ("abf16.gguf", "GGUF")),
     ],
 )
 def test_a_gguf_file_is_called_by_its_form(name: str, form: str) -> None:
@@ -204,4 +267,7 @@ def test_versus_on_the_command_line_makes_a_program_up(base: Path, tmp_path: Pat
     assert made["kind"] == "versus"
     assert made["rows"][1]["same_outputs"] == "3/3"
     assert (made["settings"]["rounds"], made["settings"]["texts"]) == (1, 3)
+    assert made["settings"]["program_digest"] == formats.load(program).digest()[:12]
+    assert made["settings"].keys() >= {"program", "rank", "prefix_tokens"}
+    assert "Same outputs: the first 8 tokens of each are compared." in report.terminal(made)
     assert str(tmp_path) not in json.dumps(made["settings"])

@@ -1,19 +1,22 @@
 """`paw-mlx bench`: the measuring commands, and what they share: their output.
 
-A bench command shows progress with `common.say` or `common.status` (stderr) and ends with
-`finish`.
+A bench command shows progress with `common.say` or `common.status` (stderr) and fills the rows
+of `measured`, or ends with `finish`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import PawError
-from . import LazyGroup
+from . import Failure, LazyGroup
 from .common import say
 
 # command -> its module here, bench_<command>; imported only when the command is called.
@@ -35,15 +38,76 @@ output_option = click.option(
 )
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, prefix="bench_")
+_PRINTED = "paw_mlx.bench.printed"
+
+
+class _Group(LazyGroup):
+    """Once a report is printed, an error goes to stderr: stdout carries one JSON object."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Failure as failure:
+            failure.among_rows |= _PRINTED in ctx.meta
+            raise
+
+
+@click.group(cls=_Group, lazy=COMMANDS, prefix="bench_")
 def command() -> None:
     """Measure speed, memory and accuracy on this machine."""
+
+
+@contextmanager
+def measured(
+    kind: str,
+    settings: dict[str, Any],
+    output: Path | None,
+    as_json: bool,
+    *,
+    synthetic: bool = False,
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows to fill as they come; their report is finished at the end. A Mac stays awake.
+
+    Where an interrupt or an error cuts the run short, what was measured until then is
+    finished as a report that says so under `partial`, before that is raised.
+    """
+    from ..benchmarks import machine, report
+
+    start, rows = machine.condition(), list[dict[str, Any]]()
+
+    def end(about: dict[str, Any]) -> None:
+        made = report.make(kind, rows, about, synthetic=synthetic, start=start)
+        finish(made, output, as_json)
+
+    try:
+        with awake():
+            yield rows
+    except BaseException as error:
+        if any(not (row.get("skipped") or row.get("error")) for row in rows):
+            end(settings | {"partial": _why(error)})
+        raise
+    end(settings)
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep a Mac awake: a run takes minutes to hours."""
+    from ..benchmarks import worker
+
+    process = worker.kept_awake(os.getpid())
+    try:
+        yield
+    finally:
+        if process:
+            process.terminate()
+            process.wait()
 
 
 def finish(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
     """Keep a report in the folder `output`, then print it, as a table or as one line of JSON.
 
-    A run of hours outlives a closed pipe, and a full disk.
+    A run of hours outlives a closed pipe, and a full disk. An error after printing goes to
+    stderr.
     """
     from ..benchmarks import report as reports
 
@@ -52,6 +116,8 @@ def finish(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
             keep(report, output)
     finally:
         click.echo(json.dumps(report) if as_json else reports.terminal(report))
+        if context := click.get_current_context(silent=True):
+            context.meta[_PRINTED] = True
 
 
 def keep(report: dict[str, Any], folder: Path) -> Path:
@@ -70,3 +136,10 @@ def keep(report: dict[str, Any], folder: Path) -> Path:
         for plot in drawn:
             say(f"drew {plot}")
     return path
+
+
+def _why(error: BaseException) -> str:
+    """What cut a run short, in a line."""
+    from ..benchmarks.worker import reason
+
+    return reason(error) if isinstance(error, Exception) else "it was interrupted"

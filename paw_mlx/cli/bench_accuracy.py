@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ import click
 from .. import settings
 from ..errors import OptionError, listed
 from . import Command, json_option
-from .bench import finish, output_option
+from .bench import awake, finish, output_option
 from .common import say, status
 
 if TYPE_CHECKING:
@@ -99,7 +97,7 @@ def command(
         methods = [n for n in methods if fixed or n != "fixed"]
     asked, specs = tuple(dict.fromkeys(methods)), (None, *dict.fromkeys(noises))
     study = accuracy.Study(chosen, asked, specs, positive, seed)
-    with _awake(), Lab(_options(seed=seed, **options), status) as lab:
+    with awake(), Lab(_options(seed=seed, **options), status) as lab:
         made_with = accuracy.settings(study, lab)
         path = answers or _kept(made_with)
         with Answers(path, made_with) as kept:
@@ -117,20 +115,6 @@ def command(
     finish(made, output, as_json)
     if all("skipped" in row for row in rows):
         raise click.exceptions.Exit(1)
-
-
-@contextmanager
-def _awake() -> Iterator[None]:
-    """Keep a Mac awake: a study takes hours."""
-    from ..benchmarks import worker
-
-    awake = worker.kept_awake(os.getpid())
-    try:
-        yield
-    finally:
-        if awake:
-            awake.terminate()
-            awake.wait()
 
 
 def _options(bits: str | None, baseline_model: str | None, **others: Any) -> Any:

@@ -35,7 +35,8 @@ def _share(context: click.Context, option: click.Parameter, text: str) -> float:
 def command(before: Path, after: Path, threshold: float, fail: bool, as_json: bool) -> None:
     """Show what changed from one result to the other, and flag what got worse.
 
-    A figure counts as worse if it is beyond the threshold and the spreads do not meet.
+    A figure counts as worse if it is beyond the threshold and the spreads do not meet; so
+    does what was measured before and not after.
     """
     from ..benchmarks import compare, report, tables
 

@@ -9,7 +9,7 @@ import click
 
 from ..errors import OptionError, PawError
 from . import Command, json_option
-from .bench import finish, output_option
+from .bench import measured, output_option
 from .common import compiler_options, read_input, say, status
 from .specs import Wish, read_text, read_wishes
 
@@ -40,22 +40,20 @@ def command(
     """
     wishes = _wishes(specs)
     given = read_text(pseudo_program) if pseudo_program else None
-    from ..benchmarks import compiling, machine, report
+    from ..benchmarks import compiling
     from ..compiler.pipeline import Compiler, Job
 
-    start = machine.condition()
     settings = {key: value for key, value in options.items() if value not in (None, False)}
     settings |= {"num_specs": len(wishes), "pseudo_program": "given" if given else "written"}
     bits = options.pop("bits")
     chosen = {key: value for key, value in options.items() if value is not None}
+    jobs = [Job(wish.spec, given or wish.pseudo_program) for wish in wishes]
     loaded = Compiler.load(compiler, bits=bits and int(bits), progress=status, **chosen)
-    with loaded:
-        jobs = [Job(wish.spec, given or wish.pseudo_program) for wish in wishes]
-        rows = compiling.run(loaded, jobs, status if as_json else say)
-    if all("error" in row for row in rows):
-        raise PawError(f"none of {len(rows)} specs was compiled: {rows[0]['error']}")
-    made = report.make("compile", rows, settings, synthetic=False, start=start)
-    finish(made, output, as_json)
+    with measured("compile", settings, output, as_json) as rows:
+        with loaded:
+            rows.extend(compiling.run(loaded, jobs, status if as_json else say))
+        if all("error" in row for row in rows):
+            raise PawError(f"none of {len(rows)} specs was compiled: {rows[0]['error']}")
 
 
 def _wishes(specs: str | None) -> list[Wish]:

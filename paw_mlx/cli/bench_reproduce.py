@@ -19,15 +19,18 @@ from .common import say
 def command(results: Sequence[Path], output: Path | None, as_json: bool) -> None:
     """Show the paper's figures beside those in RESULTS, files or folders of `bench … -o`.
 
-    Without RESULTS: those that came with the source. The newest result that has a figure
-    gives it; where none has, the row says what measures it.
+    Without RESULTS: those that came with the source, and those in ./results. The newest
+    result that has a figure gives it, one of --quick if there is no other; where none has,
+    the row says what measures it.
     """
     from ..benchmarks import machine, report, reproduce
 
     start = machine.condition()
-    found = reproduce.gathered(results or [report.RESULTS])
+    places = results or reproduce.places()
+    found = reproduce.gathered(places)
+    say(f"{len(found)} results in {', '.join(map(str, places))}")
     if not found:
-        say("no results there; `paw-mlx bench speed -o FOLDER` writes one")
+        say("`paw-mlx bench speed -o results` writes one")
     rows = reproduce.claims(found)
     settings = {"results": len(found)}
     made = report.make("reproduce", rows, settings, synthetic=False, start=start)  # rows say so

@@ -10,7 +10,7 @@ import click
 
 from ..errors import OptionError
 from . import Command, json_option
-from .bench import finish, output_option
+from .bench import measured, output_option
 from .common import say, status
 
 _BITS = (4, 6, 8, 16)
@@ -69,9 +69,9 @@ def command(
     """
     if baseline and no_baseline:
         raise OptionError("give --baseline-model or --no-baseline, not both")
-    from ..benchmarks import machine, report, speed
+    from ..benchmarks import speed
 
-    start = machine.condition()
+    tell = status if as_json else say
     plan = replace(speed.QUICK if quick else speed.Plan(), cooldown_s=speed.cooldown_s(quick))
     changes: dict[str, Any] = {"rounds": rounds, "cooldown_s": cooldown}
     plan = replace(plan, **{key: value for key, value in changes.items() if value is not None})
@@ -85,8 +85,6 @@ def command(
         offline=offline,
         insist=baseline is not None,
     )
-    rows = speed.run(models, plan, status if as_json else say)
-    made = report.make(
-        "speed", rows, speed.settings(models, plan), synthetic=synthetic, start=start
-    )
-    finish(made, output, as_json)
+    settings = speed.settings(models, plan, tell)
+    with measured("speed", settings, output, as_json, synthetic=synthetic) as rows:
+        rows.extend(speed.run(models, plan, tell))

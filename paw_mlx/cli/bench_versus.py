@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from . import Command, json_option
-from .bench import finish, output_option
+from .bench import measured, output_option
 from .common import say, status
 
 
@@ -41,21 +41,23 @@ def command(
     llama.cpp takes part if llama-cpp-python is installed and the base is a GGUF file.
     """
     from .. import formats, hub
-    from ..benchmarks import machine, report, versus
+    from ..benchmarks import speed, versus
     from ..cases import read_cases
     from ..profiles import base_name
 
-    start = machine.condition()
+    tell = status if as_json else say
     texts = [case.input for case in read_cases(cases)] if cases else []
     loaded = None
     if program:
         loaded = formats.load(hub.resolve_program(program, offline=offline))
     reference = interpreter or (base_name(loaded.interpreter) if loaded else "qwen3-0.6b")
-    base = hub.resolve_base(reference, offline=offline, progress=status if as_json else say)
+    base = hub.resolve_base(reference, offline=offline, progress=tell)
     plan = versus.QUICK if quick else versus.Plan()
     plan = replace(plan, rounds=rounds) if rounds else plan
     number = int(bits) if bits else None
-    rows = versus.run(base, loaded, texts, plan, number, status if as_json else say)
     settings = versus.settings(plan, number, len(texts), made_up=loaded is None)
-    settings |= {"interpreter": base.name, "program": Path(program).name if program else None}
-    finish(report.make("versus", rows, settings, synthetic=False, start=start), output, as_json)
+    settings |= {"interpreter": base.name, "program": speed.MADE_UP}
+    if program and loaded:
+        settings |= speed.about_program(program, loaded, base)
+    with measured("versus", settings, output, as_json) as rows:
+        rows.extend(versus.run(base, loaded, texts, plan, number, tell))

@@ -6,6 +6,7 @@ lacks, the command that mends it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _LOW_BYTES = 2_000_000_000  # what a base of 0.6B takes while it is fetched and quantized
-_MLX_LM = "mlx-lm>=0.32.2,<0.33"  # as in pyproject.toml
+_LEAST_MACOS = 14  # of MLX's wheels
 _ONLINE = "env -u PAW_OFFLINE -u HF_HUB_OFFLINE paw-mlx pull smollm2-135m"
 
 
@@ -36,12 +37,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of ours; `parts` are the bytes in the folders it holds."""
+    """A folder of ours; `parts` are the bytes in the folders it holds.
+
+    `file` is what stands where the folder, or one above it, should be.
+    """
 
     path: Path
     parts: dict[str, int]
     free_bytes: int
     writable: bool
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,14 @@ class Facts:
     cache: Folder
     installed: list[Installed]
     installer: str  # the command that installs packages for this Python
+    pins: dict[str, str]  # the versions this package needs: {"mlx": "<0.33,>=0.32"}
     damaged: dict[str, str]
 
 
 def checks(facts: Facts) -> Iterator[Check]:
     """Every finding, in the order in which they are shown."""
     yield _chip(facts)
-    yield Check("system", OK, str(facts.card["os"]))
+    yield _system(facts)
     yield _python(facts)
     yield _mlx(facts)
     if facts.mlx.problem is None:
@@ -100,10 +106,42 @@ def _chip(facts: Facts) -> Check:
     return Check("chip", OK, ", ".join(parts))
 
 
+def _system(facts: Facts) -> Check:
+    name = str(facts.card["os"])
+    release = re.match(r"macOS (\d+)", name)
+    if release and int(release[1]) < _LEAST_MACOS:
+        message = f"{name}: MLX runs on macOS {_LEAST_MACOS} and newer"
+        return Check("system", PROBLEM, message, "softwareupdate --list")
+    return Check("system", OK, name)
+
+
 def _reinstall(facts: Facts) -> str:
     """For the wheels that fit this system best: pip keeps those that came with another one."""
     package = "mlx" if facts.system == "darwin" else "mlx[cpu]"
-    return f"{facts.installer} --force-reinstall --no-cache-dir '{package}>=0.32,<0.33'"
+    return f"{facts.installer} --force-reinstall --no-cache-dir {_pinned(facts, package)}"
+
+
+def _pinned(facts: Facts, package: str) -> str:
+    return f"'{package}{facts.pins.get(package.partition('[')[0], '')}'"
+
+
+def _misfit(facts: Facts, name: str, version: str | None) -> str | None:
+    """What to say of a version that is not one this package needs."""
+    pin = facts.pins.get(name, "")
+    unfit = version is not None and not fits(version, pin)
+    return f"{version}, and paw-mlx needs {pin}" if unfit else None
+
+
+def fits(version: str, pin: str) -> bool:
+    """Whether a version is within bounds such as `>=0.32.2,<0.33`."""
+    bounds = re.findall(r"(>=|<)\s*([\d.]+)", pin)
+    return all((_release(version) >= _release(bound)) == (sign == ">=") for sign, bound in bounds)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """`0.33.0.dev1` as (0, 33, 0, 0)."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return (*map(int, match[0].split(".") if match else ()), 0, 0, 0, 0)[:4]
 
 
 def _python(facts: Facts) -> Check:
@@ -118,11 +156,14 @@ def _python(facts: Facts) -> Check:
 
 def _mlx(facts: Facts) -> Check:
     lib = facts.mlx
+    # Another Python or system is the way out where there is no wheel for these.
+    sound = _python(facts).state == _system(facts).state == OK
+    mend = _reinstall(facts) if sound else None
+    if misfit := _misfit(facts, "mlx", lib.version):
+        return Check("mlx", PROBLEM, misfit, mend)
     if lib.problem is None:
         wheel = f"wheel {lib.wheel}" if lib.wheel else "not from a wheel"
         return Check("mlx", OK, f"{lib.version or 'unknown version'}, {wheel}")
-    # Another Python is the way out where there is no wheel for this one.
-    mend = _reinstall(facts) if _python(facts).state == OK else None
     if lib.version is None:
         return Check("mlx", PROBLEM, "not installed", mend)
     return Check("mlx", PROBLEM, f"{lib.version} cannot be imported: {lib.problem}", mend)
@@ -175,9 +216,11 @@ def _blas(facts: Facts) -> Iterator[Check]:
 
 
 def _mlx_lm(facts: Facts) -> Check:
-    if version := facts.card["mlx_lm"]:
+    version, mend = facts.card["mlx_lm"], f"{facts.installer} {_pinned(facts, 'mlx-lm')}"
+    if misfit := _misfit(facts, "mlx-lm", version):
+        return Check("mlx-lm", WARNING, misfit, mend)
+    if version:
         return Check("mlx-lm", OK, str(version))
-    mend = f"{facts.installer} '{_MLX_LM}'"
     return Check("mlx-lm", WARNING, "not installed; compiling needs it", mend)
 
 
@@ -203,8 +246,10 @@ def _hub(facts: Facts) -> Check:
 def _disk(name: str, folder: Folder) -> Check:
     sizes = ", ".join(f"{part} {megabytes(size)}" for part, size in folder.parts.items())
     message = f"{folder.path}: {sizes}; {folder.free_bytes / 1e9:.1f} GB free"
+    mend = "export PAW_MLX_HOME=~/paw-mlx"
+    if folder.file:
+        return Check(name, PROBLEM, f"{folder.file} is a file, and has to be a folder", mend)
     if not folder.writable:
-        mend = "export PAW_MLX_HOME=~/paw-mlx"
         return Check(name, WARNING, f"{folder.path} cannot be written", mend)
     if folder.free_bytes < _LOW_BYTES:
         return Check(name, WARNING, message, "paw-mlx rm NAME; paw-mlx ls shows what takes room")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -70,6 +72,7 @@ def gather() -> Facts:
         cache=_folder(settings.cache_dir(), _CACHED),
         installed=installed,
         installer=_installer(),
+        pins=_pins(),
         damaged={name: damage for name, damage in damages.items() if damage},
         unreachable=answer(),
     )
@@ -80,6 +83,24 @@ def _installer() -> str:
     if not wheels.has_pip() and shutil.which("uv"):
         return f"uv pip install --python {shlex.quote(sys.executable)}"
     return f"{shlex.quote(sys.executable)} -m pip install"
+
+
+def _pins() -> dict[str, str]:
+    """The versions that this package needs of others; none where it is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        return pins_of(metadata.requires("paw-mlx") or [], sys.platform)
+    return {}
+
+
+def pins_of(requirements: Sequence[str], system: str) -> dict[str, str]:
+    """The versions in a package's requirements, without those of its extras and other systems."""
+    found = {}
+    for requirement in requirements:
+        what, _, marker = requirement.partition(";")
+        match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*(.*)", what.strip())
+        if match and "extra" not in marker and ("sys_platform" not in marker or system in marker):
+            found[match[1]] = match[2]
+    return found
 
 
 def _is_whole(one: Installed) -> bool:
@@ -113,7 +134,8 @@ def _meanwhile_hub() -> Callable[[], str | None]:
 def _folder(path: Path, parts: tuple[str, ...]) -> Folder:
     there = next(one for one in (path, *path.parents) if os.access(one, os.F_OK))
     sizes = {part: sum(_sizes(path / part)) for part in parts}
-    return Folder(path, sizes, shutil.disk_usage(there).free, os.access(there, os.W_OK))
+    free, file = shutil.disk_usage(there).free, None if there.is_dir() else there
+    return Folder(path, sizes, free, os.access(there, os.W_OK), file)
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -41,7 +41,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_llama_cpp_mlx_lm_and_paw_mlx_on_one_gguf(base: Path) -> None:
-    found = versus.run(base, tiny.program("qwen3"), TEXTS, PLAN)
+    found = list(versus.run(base, tiny.program("qwen3"), TEXTS, PLAN))
     rows: dict[str, Any] = {row["engine"]: row for row in found}
     assert not any(row.get("skipped") for row in found)
     assert rows["mlx-lm"]["same_outputs"] == "4/4"
