@@ -9,7 +9,7 @@ What was measured several times is a Stat, {"median", "min", "max", "num", "samp
 that could not be measured says why under "skipped". `sections.py` says which tables show the rows,
 `plots.py` draws them.
 
-    python -m paw_mlx.benchmarks.report      writes the results' pages and README.md anew
+    python -m paw_mlx.benchmarks.report      writes the results' pages and both README.md anew
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ SCHEMA = 1
 KINDS = ("speed", "compile", "accuracy", "versus", "reproduce")
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"
+FRONT = Path(__file__).resolve().parents[1] / "README.md"
+_FRONT = ("Tokens per second", "Memory")  # tables of the front page
 _MARKS = ("<!-- results -->", "<!-- /results -->")
 _KEYS = {
     "date": str,
@@ -56,7 +58,7 @@ def stat(values: Iterable[float]) -> dict[str, Any]:
         "min": min(found),
         "max": max(found),
         "num": len(found),
-        "samples": [float(f"{value:.4g}") for value in found],
+      "samples": [float(f"{value:.4g}") for value in found],
     }
 
 
@@ -154,23 +156,39 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def with_results(page: str, folder: Path) -> str:
-    """A page with what stands between its marks made anew from a folder's results, newest first.
-
-    FormatError for a page without marks.
-    """
+def with_results(page: str, results: Iterable[str]) -> str:
+    """A page with other results between its marks; FormatError for a page without marks."""
     head, mark, rest = page.partition(_MARKS[0])
     _, end, tail = rest.partition(_MARKS[1])
     if not (mark and end):
         raise FormatError(f"the page has no {_MARKS[0]} … {_MARKS[1]}")
-    paths = sorted(folder.glob("*.json"), key=lambda p: (load(p)["date"], p.name), reverse=True)
-    found = [_in_short(path, folder.name) for path in paths]
-    return "\n\n".join([f"{head}{mark}", *found, f"{end}{tail}"])
+    return "\n\n".join([f"{head}{mark}", *results, f"{end}{tail}"])
 
 
-def _in_short(path: Path, folder: str) -> str:
+def pages() -> dict[Path, str]:
+    """What the committed results say: a page of each, all of them in short, the speed at once."""
+    paths = sorted(RESULTS.glob("*.json"), key=lambda p: (load(p)["date"], p.name), reverse=True)
+    made = {path.with_suffix(".md"): markdown(load(path)) for path in paths}
+    page, front = (path.read_text(encoding="utf-8") for path in (README, FRONT))
+    made[README] = with_results(page, [_in_short(path) for path in paths])
+    made[FRONT] = with_results(front, _newest_speed(map(load, paths)))
+    return made
+
+
+def _newest_speed(reports: Iterable[Report]) -> list[str]:
+    """The first tables of the newest speed that was measured whole, for the front page."""
+    for report in reports:
+        if report["kind"] == "speed" and not report["settings"].get("partial"):
+            said = [f"**{sections.title(report)}**", *([sections.SYNTHETIC] * report["synthetic"])]
+            shown = (table for table in sections.tables(report) if table.title in _FRONT)
+            said += [as_markdown(table, 3) for table in shown]
+            return [*said, sections.machine_line(report)]
+    return []
+
+
+def _in_short(path: Path) -> str:
     """A result's main tables and its plots, with links to the rest."""
-    report = load(path)
+    report, folder = load(path), path.parent.name
     parts = [f"### {sections.title(report)}"]
     if report["synthetic"]:
         parts.append(f"**{sections.SYNTHETIC}**")
@@ -178,8 +196,7 @@ def _in_short(path: Path, folder: str) -> str:
     own = re.compile(re.escape(path.stem) + r"-[a-z][a-z-]*")  # not those of its -2
     plots = [plot for plot in sorted(path.parent.glob("*.svg")) if own.fullmatch(plot.stem)]
     parts += [f"![{plot.stem}]({folder}/{plot.name})" for plot in plots]
-    page = path.with_suffix(".md")
-    more = [f"[{name}]({folder}/{name})" for name in (page.name, path.name) if page.is_file()]
+    more = [f"[{name}]({folder}/{name})" for name in (f"{path.stem}.md", path.name)]
     return "\n\n".join([*parts, f"{sections.machine_line(report)} {' '.join(more)}".strip()])
 
 
@@ -197,16 +214,10 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
 
 
-def pages(folder: Path) -> dict[Path, str]:
-    """The page beside each of a folder's results, made anew."""
-    return {path.with_suffix(".md"): markdown(load(path)) for path in sorted(folder.glob("*.json"))}
-
-
 def main() -> None:
     """Write what the committed results say anew, as tables and sentences may have changed."""
-    for path, page in pages(RESULTS).items():
+    for path, page in pages().items():
         write(path, page)
-    write(README, with_results(README.read_text(encoding="utf-8"), RESULTS))
 
 
 if __name__ == "__main__":

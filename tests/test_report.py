@@ -449,42 +449,57 @@ def test_help_lists_the_bench_commands_and_each_is_there() -> None:
 # --- the README ----------------------------------------------------------------------------
 
 
-def test_a_page_gets_the_results_between_its_marks(tmp_path: Path) -> None:
-    folder = tmp_path / "results"
-    path = bench.keep(speed(), folder)
-    report.save(EVERY["accuracy"]() | {"date": "2026-11-22T09:00:00Z"}, folder)
-    page = "# Top\n\n<!-- results -->\nold\n<!-- /results -->\n\nend\n"
-    made = report.with_results(page, folder)
-    assert report.with_results(made, folder) == made
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with pages that hold no results yet; where results go."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "benchmarks" / "results")
+    monkeypatch.setattr(report, "README", tmp_path / "benchmarks" / "README.md")
+    monkeypatch.setattr(report, "FRONT", tmp_path / "README.md")
+    report.RESULTS.mkdir(parents=True)
+    for page in (report.README, report.FRONT):
+        page.write_text("# Top\n\n<!-- results -->\nold\n<!-- /results -->\n\nend\n")
+    return report.RESULTS
+
+
+def test_pages_get_the_results_between_their_marks(places: Path) -> None:
+    path = bench.keep(speed(), places)
+    path.with_suffix(".md").write_text("as it was said once")
+    report.save(EVERY["accuracy"]() | {"date": "2026-11-22T09:00:00Z"}, places)
+    report.main()
+    made = report.README.read_text()
     assert made.startswith("# Top\n\n<!-- results -->\n\n### Accuracy on Apple M4 Max")
     assert made.endswith("<!-- /results -->\n\nend\n")
     assert "\nold\n" not in made
     assert f"[{path.name}](results/{path.name})" in made
+    assert f"[{path.stem}.md](results/{path.stem}.md)" in made
     assert f"![{path.stem}-memory](results/{path.stem}-memory.svg)" in made
     assert "By kind of output" in made
     assert "By length" not in made  # that is for the full page
+    assert path.with_suffix(".md").read_text() == report.markdown(speed())
+    assert report.pages()[report.README] == made
+
+
+def test_the_front_page_shows_the_newest_speed_that_was_measured_whole(places: Path) -> None:
+    report.main()
+    assert report.FRONT.read_text() == "# Top\n\n<!-- results -->\n\n<!-- /results -->\n\nend\n"
+    report.save(speed(), places)
+    later = {"date": "2026-12-01T00:00:00Z", "settings": speed()["settings"] | {"partial": True}}
+    report.save(speed(**later), places)
+    report.main()
+    front = report.FRONT.read_text()
+    assert f"**{sections.title(speed())}**" in front
+    assert "### Tokens per second" in front
+    assert "calls/s" not in front
+
+
+def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(FormatError, match="no <!-- results -->"):
-        report.with_results("# Top", folder)
+        report.with_results("# Top", [])
 
 
 def test_the_pages_show_the_results_that_are_committed() -> None:
-    page = report.README.read_text(encoding="utf-8")
-    made = report.pages(report.RESULTS) | {report.README: report.with_results(page, report.RESULTS)}
-    if len(made) == 1:
-        pytest.skip("no results are committed yet")
-    stale = [path.name for path, text in made.items() if path.read_text("utf-8") != text]
+    stale = [path.name for path, text in report.pages().items() if path.read_text("utf-8") != text]
     assert not stale, "run python -m paw_mlx.benchmarks.report"
-
-
-def test_pages_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(report, "README", tmp_path / "README.md")
-    report.README.write_text("<!-- results -->\n<!-- /results -->\n")
-    path = report.save(speed(), report.RESULTS)
-    path.with_suffix(".md").write_text("as it was said once")
-    report.main()
-    assert path.with_suffix(".md").read_text() == report.markdown(speed())
-    assert f"[{path.stem}.md](results/{path.stem}.md)" in report.README.read_text()
 
 
 def test_results_of_before_power_modes_are_shown(tmp_path: Path) -> None:
