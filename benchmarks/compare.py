@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from paw_mlx.benchmarks.headings import subject
 from paw_mlx.benchmarks.machine import power_mode
 from paw_mlx.benchmarks.report import Report
-from paw_mlx.benchmarks.sections import mid, subject
+from paw_mlx.benchmarks.sections import mid
 from paw_mlx.benchmarks.tables import Column, Row, Table, number, percent
 from paw_mlx.errors import OptionError
 

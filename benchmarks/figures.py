@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from paw_mlx.benchmarks import sections
-from paw_mlx.benchmarks.sections import mid, subject
+from paw_mlx.benchmarks.headings import subject
+from paw_mlx.benchmarks.sections import mid
 from paw_mlx.benchmarks.tables import Row, number
 
 BLUE, GREEN, ORANGE, GREY = "#2563a8", "#2f7f5f", "#c2611f", "#8a93a0"

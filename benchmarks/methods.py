@@ -12,7 +12,6 @@ baseline   a large model prompted with the spec, in the same words, through mlx-
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,9 +23,8 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats, hub, prompts
-from paw_mlx.benchmarks import machine
+from paw_mlx.benchmarks import room
 from paw_mlx.benchmarks.answers import Answers, Unkept
-from paw_mlx.benchmarks.sizes import SLACK_BYTES, Form, Sizes, mlx_lm_tokens
 from paw_mlx.benchmarks.speed import BASELINE
 from paw_mlx.benchmarks.tasks import Row, Task, shots
 from paw_mlx.cases import Case
@@ -35,9 +33,8 @@ from paw_mlx.compiler.installed import compiler_for, loadable_by_mlx_lm
 from paw_mlx.compiler.pipeline import PSEUDO_COMPILER, Compiler
 from paw_mlx.compiler.pipeline import Job as CompilerJob
 from paw_mlx.compiler.training import Recipe, train
-from paw_mlx.errors import HubError, NotFound, OptionError, PawError
+from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, PawError
 from paw_mlx.interpreter import Interpreter
-from paw_mlx.interpreter.elementwise import on_gpu
 from paw_mlx.interpreter.weights import Base, load_base
 from paw_mlx.program import PLACEHOLDER, Program, Template
 from paw_mlx.wheels import Progress, quiet
@@ -46,7 +43,6 @@ NAMES = ("bare", "prompted", "program", "fixed", "tuned-5", "tuned-20", "tuned-a
 INSTRUCTION = "Reply with the output alone, and nothing else."
 _TUNED = re.compile(r"tuned-([1-9]\d{0,5}|all)")
 _CACHES = 3  # of a chat model: what prompts share, the last answer's, the next one's
-_CHAT_TOKENS = 32  # that a chat template takes
 _FEWEST = 2  # rows that training takes: one to learn from, one to judge it by
 _STORED = "q4_0"  # as `paw-mlx train` and `paw-mlx compile` store A and B
 
@@ -387,29 +383,19 @@ def _digest(*parts: Any) -> str:
 
 def _check_memory(path: Path, reference: str, lab: Lab, jobs: Sequence[Job]) -> None:
     """OptionError if a chat model does not fit in this machine's memory, beside the base."""
-    limit, kv = machine.limit_bytes(), _CACHES * _cache_bytes(path, _longest(lab, jobs))
-    files = [path] if path.is_file() else path.glob("model*.safetensors")
-    weights, kept = sum(file.stat().st_size for file in files), lab.interpreter.base.nbytes
-    needed = weights + kv + SLACK_BYTES + kept
-    if limit is not None and needed > limit:
-        raise OptionError(
-            f"{reference} takes {needed / 1e9:.1f} GB ({weights / 1e9:.1f} weights, "
-            f"{kv / 1e9:.1f} keys and values, {SLACK_BYTES / 1e9:.1f} besides, and "
-            f"{kept / 1e9:.1f} the interpreter beside it), "
-            f"and this machine lends {limit / 1e9:.1f} GB",
-            hint="Name a smaller one with --baseline-model.",
-        )
-
-
-def _cache_bytes(path: Path, tokens: int) -> int:
-    """What mlx-lm's cache takes for so many tokens, of the window at most; 0 for a family, or a
-    file, whose shapes are not known."""
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        sizes = Sizes.of(config, Form(None, 2 if on_gpu() else 4))
-    except (PawError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        return 0
-    return mlx_lm_tokens(min(tokens, sizes.profile.window)) * sizes.kv_bytes
+        sizes = room.sizes_of(room.config_of(path), None)
+    except FormatError:  # a GGUF file
+        sizes = None
+    cache = _CACHES * room.cache_bytes(sizes, _longest(lab, jobs))
+    kept = lab.interpreter.base.nbytes
+    try:
+        room.Needed(room.weight_bytes(path), cache, kept_bytes=kept).check()
+    except PawError as error:
+        raise OptionError(
+            f"{reference} does not fit: {error}",
+            hint="Name a smaller one with --baseline-model.",
+        ) from error
 
 
 def _longest(lab: Lab, jobs: Sequence[Job]) -> int:
@@ -418,5 +404,5 @@ def _longest(lab: Lab, jobs: Sequence[Job]) -> int:
     for job in jobs:
         text = max((row.input for row in job.task.test), key=len)
         asked = prompt(job.spec, ("", "")).render(text)
-        longest = max(longest, lab.tokens(asked) + _CHAT_TOKENS + job.max_tokens)
+        longest = max(longest, lab.tokens(asked) + room.CHAT_TOKENS + job.max_tokens)
     return longest

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paw_mlx.benchmarks import sections
+from paw_mlx.benchmarks import headings
 from paw_mlx.benchmarks.figures import FIGURES, GREY, INK, SOFT, Draw
 from paw_mlx.benchmarks.report import write
 from paw_mlx.errors import NotFound
@@ -81,7 +81,7 @@ def _svg(
     fill(axes)
     figure.text(0, 1 - 0.12 / total, title, size=13, weight="bold", va="top")
     figure.text(0, 1 - 0.38 / total, under, size=10, color=SOFT, va="top")
-    where = sections.chip(report) + (", synthetic weights" if report["synthetic"] else "")
+    where = headings.chip(report) + (", synthetic weights" if report["synthetic"] else "")
     figure.text(0, 0, f"{where}, {report['date'][:10]}", size=8.5, color=SOFT, va="bottom")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata=_UNDATED, bbox_inches="tight", pad_inches=0.2)

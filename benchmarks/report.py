@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from paw_mlx.benchmarks import sections
+from paw_mlx.benchmarks import headings, sections
 from paw_mlx.benchmarks.tables import as_markdown, as_text, filled
 from paw_mlx.errors import FormatError, NotFound
 from paw_mlx.files import replacing
@@ -58,7 +58,7 @@ def stat(values: Iterable[float]) -> dict[str, Any]:
         "min": min(found),
         "max": max(found),
         "num": len(found),
-      "samples": [float(f"{value:.4g}") for value in found],
+        "samples": [float(f"{value:.4g}") for value in found],
     }
 
 
@@ -93,7 +93,7 @@ def save(report: Report, folder: Path | str) -> Path:
 
     HubError if the disk refuses.
     """
-    stem = f"{_slug(sections.chip(report))}-{report['date'][:10]}-{report['kind']}"
+    stem = f"{_slug(headings.chip(report))}-{report['date'][:10]}-{report['kind']}"
     path, number = Path(folder) / f"{stem}.json", 1
     while path.exists():
         number += 1
@@ -138,21 +138,21 @@ def load(path: Path | str) -> Report:
 
 def terminal(report: Report) -> str:
     """The report as aligned text, at most 100 columns wide."""
-    parts = [filled(sections.title(report))]
+    parts = [filled(headings.title(report))]
     if report["synthetic"]:
-        parts.append(filled(sections.SYNTHETIC))
+        parts.append(filled(headings.SYNTHETIC))
     parts += [as_text(table) for table in sections.tables(report)]
-    about = (sections.machine_line(report), sections.run_line(report))
+    about = (headings.machine_line(report), headings.run_line(report))
     return "\n\n".join([*parts, "\n".join(filled(line) for line in about)])
 
 
 def markdown(report: Report) -> str:
     """The report as a page of GitHub Markdown."""
-    parts = [f"# {sections.title(report)}"]
+    parts = [f"# {headings.title(report)}"]
     if report["synthetic"]:
-        parts.append(f"**{sections.SYNTHETIC}**")
+        parts.append(f"**{headings.SYNTHETIC}**")
     parts += [as_markdown(table, 2) for table in sections.tables(report)]
-    parts += [sections.machine_line(report), sections.run_line(report)]
+    parts += [headings.machine_line(report), headings.run_line(report)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -179,25 +179,25 @@ def _newest_speed(reports: Iterable[Report]) -> list[str]:
     """The first tables of the newest speed that was measured whole, for the front page."""
     for report in reports:
         if report["kind"] == "speed" and not report["settings"].get("partial"):
-            said = [f"**{sections.title(report)}**", *([sections.SYNTHETIC] * report["synthetic"])]
+            said = [f"**{headings.title(report)}**", *([headings.SYNTHETIC] * report["synthetic"])]
             shown = (table for table in sections.tables(report) if table.title in _FRONT)
             said += [as_markdown(table, 3) for table in shown]
-            return [*said, sections.machine_line(report)]
+            return [*said, headings.machine_line(report)]
     return []
 
 
 def _in_short(path: Path) -> str:
     """A result's main tables and its plots, with links to the rest."""
     report, folder = load(path), path.parent.name
-    parts = [f"### {sections.title(report)}"]
+    parts = [f"### {headings.title(report)}"]
     if report["synthetic"]:
-        parts.append(f"**{sections.SYNTHETIC}**")
+        parts.append(f"**{headings.SYNTHETIC}**")
     parts += [as_markdown(table, 4) for table in sections.tables(report) if table.main]
     own = re.compile(re.escape(path.stem) + r"-[a-z][a-z-]*")  # not those of its -2
     plots = [plot for plot in sorted(path.parent.glob("*.svg")) if own.fullmatch(plot.stem)]
     parts += [f"![{plot.stem}]({folder}/{plot.name})" for plot in plots]
     more = [f"[{name}]({folder}/{name})" for name in (f"{path.stem}.md", path.name)]
-    return "\n\n".join([*parts, f"{sections.machine_line(report)} {' '.join(more)}".strip()])
+    return "\n\n".join([*parts, f"{headings.machine_line(report)} {' '.join(more)}".strip()])
 
 
 def _nameless(argument: str) -> str:

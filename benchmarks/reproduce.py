@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from paw_mlx.benchmarks import report
+from paw_mlx.benchmarks.headings import chip, subject
 from paw_mlx.benchmarks.report import Report
-from paw_mlx.benchmarks.sections import chip, mid, same_bits, subject
+from paw_mlx.benchmarks.sections import mid, same_bits
 from paw_mlx.benchmarks.tables import Row, percent
 from paw_mlx.errors import FormatError, NotFound
 

@@ -11,8 +11,6 @@ memory is read, so it is that of single calls; only after that, many calls at on
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import sys
 import time
@@ -22,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from paw_mlx import formats, hub
-from paw_mlx.benchmarks import machine, synthetic
+from paw_mlx.benchmarks import machine, room, synthetic
 from paw_mlx.benchmarks.report import stat
-from paw_mlx.benchmarks.sizes import PACKED_BITS, SLACK_BYTES, Form, Sizes, mlx_lm_tokens
+from paw_mlx.benchmarks.room import Needed
+from paw_mlx.benchmarks.sizes import Sizes
 from paw_mlx.benchmarks.worker import Worker, reason
-from paw_mlx.errors import FormatError, NotFound, OfflineError, OptionError, PawError
+from paw_mlx.errors import NotFound, OfflineError, OptionError, PawError
 from paw_mlx.interpreter.weights import read_source
 from paw_mlx.profiles import base_name
 from paw_mlx.program import Program
@@ -39,7 +38,6 @@ _CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
 _LAPTOP_COOLDOWN_S = 30.0
 _TOKEN_CHARACTERS = 3  # at least, of text
 _HASH_CHARACTERS = 12
-_CHAT_TOKENS = 32  # that a chat template and the question around an input take
 
 Row = dict[str, Any]
 
@@ -290,9 +288,9 @@ def _baseline(models: Models, plan: Plan, progress: Progress) -> Iterator[Row]:
         model = str(models.baseline)
         subject = _Subject("baseline", model, _MLX_LM, bits, {})
         try:
-            needed = _needed(models, bits, plan, progress)
+            keywords, needed = _needed(models, bits, plan, progress)
             fitting = tuple(n for n in plan.at_once if needed.bytes(n) <= needed.limit)
-            subject = replace(subject, keywords=needed.keywords)
+            subject = replace(subject, keywords=keywords)
             row = _measured(subject, replace(plan, at_once=fitting), progress)
             row |= _left_out(needed, plan, fitting, progress)
         except (PawError, RuntimeError) as error:  # what ours measured is worth keeping
@@ -301,7 +299,7 @@ def _baseline(models: Models, plan: Plan, progress: Progress) -> Iterator[Row]:
 
 
 def _left_out(
-    needed: _Needed, plan: Plan, fitting: Sequence[int], progress: Progress
+    needed: Needed, plan: Plan, fitting: Sequence[int], progress: Progress
 ) -> dict[str, str]:
     """The numbers of calls at once that were not tried, and why; nothing where all were."""
     missing = [n for n in plan.at_once if n not in fitting]
@@ -313,43 +311,6 @@ def _left_out(
     return {"left_out": why}
 
 
-@dataclass(frozen=True)
-class _Needed:
-    """What a baseline takes, and what there is."""
-
-    keywords: dict[str, Any]
-    weight_bytes: int
-    prompt_bytes: int  # keys and values of the random prompt and what is decoded behind it
-    call_bytes: int  # of a call
-
-    @property
-    def limit(self) -> float:
-        """Of what is not known no limit is."""
-        limit = machine.limit_bytes()
-        return math.inf if limit is None else limit
-
-    def bytes(self, at_once: int) -> int:
-        return self.weight_bytes + self.kv_bytes(at_once) + SLACK_BYTES
-
-    def kv_bytes(self, at_once: int) -> int:
-        return max(self.prompt_bytes, at_once * self.call_bytes)
-
-    def check(self, insist: bool) -> None:
-        """PawError, with the numbers, if it does not fit or would take hours."""
-        needed = self.bytes(1)
-        if needed > self.limit:
-            raise PawError(
-                f"it needs {needed / 1e9:.1f} GB ({self.weight_bytes / 1e9:.1f} weights, "
-                f"{self.kv_bytes(1) / 1e9:.1f} keys and values, {SLACK_BYTES / 1e9:.1f} besides), "
-                f"and this machine gives {self.limit / 1e9:.1f} GB"
-            )
-        if machine.mlx().device == "cpu" and needed > _CPU_BYTES and not insist:
-            raise PawError(
-                f"it needs {needed / 1e9:.1f} GB, and would take hours without a GPU; "
-                "name it with --baseline-model to measure it all the same"
-            )
-
-
 def _baseline_bits(models: Models) -> list[int | None]:
     """A synthetic baseline is packed like the base, 4 bits where that is dense by default."""
     if not models.synthetic:
@@ -357,60 +318,50 @@ def _baseline_bits(models: Models) -> list[int | None]:
     return list(dict.fromkeys(bits or 4 for bits in _bits(models)))
 
 
-def _needed(models: Models, bits: int | None, plan: Plan, progress: Progress) -> _Needed:
-    """What the baseline takes, and how it is made; PawError if it cannot run here."""
+def _needed(
+    models: Models, bits: int | None, plan: Plan, progress: Progress
+) -> tuple[dict[str, Any], Needed]:
+    """How the baseline is made, and what it takes; PawError if it cannot run here."""
     reference = str(models.baseline)
     if models.synthetic:
         keywords = {"synthetic": reference, "bits": bits}
-        needed = _sized(synthetic.config(reference), bits, plan, keywords)
-        needed.check(models.insist)
-        return needed
+        return keywords, _fits(room.sizes_of(synthetic.config(reference), bits), plan, models)
     if reference == BASELINE:  # its size is known before it is here
-        _sized(synthetic.config("qwen3-32b"), 4, plan, {}).check(models.insist)
-    path = _installed(reference, progress)
-    keywords = {"reference": str(path), "instruction": _instruction(models)}
-    config, packed = _config(path)
-    try:
-        needed = _sized(config, packed, plan, keywords)
-    except (FormatError, KeyError, TypeError, AttributeError):  # a family not known here
-        files = [file for file in path.glob("*.safetensors") if file.is_file()]
-        needed = _Needed(keywords, sum(file.stat().st_size for file in files), 0, 0)
-    needed.check(models.insist)
+        _fits(room.sizes_of(synthetic.config("qwen3-32b"), 4), plan, models)
+    path, told = _installed(reference, progress), _instruction(models)
+    config = room.config_of(path)
+    sizes = room.sizes_of(config, config["quantization"].get("bits"))
+    needed = _fits(sizes, plan, models, path, told)
+    return {"reference": str(path), "instruction": told}, needed
+
+
+def _fits(
+    sizes: Sizes | None,
+    plan: Plan,
+    models: Models,
+    path: Path | None = None,
+    instruction: str | None = None,
+) -> Needed:
+    """What a baseline takes; PawError if that is too much, or would take hours."""
+    call = _prefix_tokens(instruction) + synthetic.INPUT_TOKENS + plan.max_tokens
+    needed = Needed(
+        weight_bytes=sizes.weight_bytes if sizes else room.weight_bytes(path or Path()),
+        prompt_bytes=room.cache_bytes(sizes, plan.num_prompt + plan.num_decode),
+        call_bytes=room.cache_bytes(sizes, call),
+    )
+    needed.check()
+    if machine.mlx().device == "cpu" and needed.bytes() > _CPU_BYTES and not models.insist:
+        raise PawError(
+            f"it needs {needed.bytes() / 1e9:.1f} GB, and would take hours without a GPU; "
+            "name it with --baseline-model to measure it all the same"
+        )
     return needed
 
 
-def _config(path: Path) -> tuple[dict[str, Any], int | None]:
-    """A model's config, and the bits its weights are packed in; FormatError for what is none."""
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return config, (config.get("quantization") or {}).get("bits")
-    except (OSError, ValueError, AttributeError) as error:
-        raise FormatError(f"the config.json of {path.name} is no model's") from error
-
-
-def _sized(
-    config: dict[str, Any], bits: int | None, plan: Plan, keywords: dict[str, Any]
-) -> _Needed:
-    dtype_bytes = 2 if machine.mlx().device == "gpu" else 4
-    packed = bits if bits in PACKED_BITS else None
-    sizes = Sizes.of(config, Form(packed, dtype_bytes))
-    prompt, call = (
-        mlx_lm_tokens(tokens) * sizes.kv_bytes
-        for tokens in (plan.num_prompt + plan.num_decode, _prefix_tokens(keywords) + _call(plan))
-    )
-    return _Needed(keywords, sizes.weight_bytes, prompt, call)
-
-
-def _prefix_tokens(keywords: dict[str, Any]) -> int:
+def _prefix_tokens(instruction: str | None) -> int:
     """What a call's prompt begins with, by its characters; no tokenizer is read for it."""
-    instruction = keywords.get("instruction")
     told = len(instruction) // _TOKEN_CHARACTERS if instruction else synthetic.PREFIX_TOKENS
-    return told + _CHAT_TOKENS
-
-
-def _call(plan: Plan) -> int:
-    """Tokens of a call behind its prefix."""
-    return synthetic.INPUT_TOKENS + plan.max_tokens
+    return told + room.CHAT_TOKENS
 
 
 def _installed(reference: str, progress: Progress) -> Path:

@@ -151,3 +151,8 @@ def _piped(cells: Sequence[str]) -> str:
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is: no pipe ends a cell, no tag opens."""
     return re.sub(r"([\\|<*_])", r"\\\1", _plain(text))
+
+
+def either(value: Any) -> str | None:
+    """A figure, or a range of two."""
+    return span(*value) if isinstance(value, list | tuple) else number(value)

@@ -16,7 +16,7 @@ from fuzzy_rows import LABEL, ROWS, TEXT, write_csv, write_jsonl
 from shell import inside
 
 from paw_mlx import FormatError, HubError, OptionError, formats
-from paw_mlx.benchmarks import accuracy, machine, methods, tasks, worker
+from paw_mlx.benchmarks import accuracy, machine, methods, room, tasks, worker
 from paw_mlx.benchmarks.accuracy import Judged, Study, scores, wilson
 from paw_mlx.benchmarks.answers import Answers, Unkept
 from paw_mlx.benchmarks.methods import Lab, Options, recipe_for
@@ -389,7 +389,7 @@ def test_a_large_model_is_prompted_through_mlx_lm(base, found, tmp_path, monkeyp
     assert len({line["answer"] for line in records(tmp_path / "a.jsonl")}) > 1
     monkeypatch.setattr(machine, "limit_bytes", lambda: 1000)
     (row,) = ask(study, base, tmp_path / "b.jsonl", baseline=str(model))
-    assert "and this machine lends 0.0 GB" in row["skipped"]
+    assert "and this machine gives 0.0 GB" in row["skipped"]
 
 
 @pytest.mark.parametrize("family", ["qwen3", "unheard-of"])
@@ -405,14 +405,15 @@ def test_a_large_model_has_to_fit_with_its_cache_beside_the_base(
         needed = weights + lab.interpreter.base.nbytes + SLACK_BYTES
         if family == "qwen3":
             assert 256 < methods._longest(lab, jobs) <= 512  # mlx-lm makes room for 256 at a time
-            cache = methods._cache_bytes(model, 257)
-            assert 0 < cache == 2 * methods._cache_bytes(model, 256)
-            assert methods._cache_bytes(model, 10**6) == 16 * cache  # its window's
+            sizes = room.sizes_of(config, None)
+            cache = room.cache_bytes(sizes, 257)
+            assert 0 < cache == 2 * room.cache_bytes(sizes, 256)
+            assert room.cache_bytes(sizes, 10**6) == 16 * cache  # its window's
             needed += 3 * cache
         monkeypatch.setattr(machine, "limit_bytes", lambda: needed)
         methods._check_memory(model, "it", lab, jobs)
         monkeypatch.setattr(machine, "limit_bytes", lambda: needed - 1)
-        with pytest.raises(OptionError, match=r"it takes 1\.0 GB \(0\.0 weights, 0\.0 keys"):
+        with pytest.raises(OptionError, match=r"it needs 1\.0 GB \(0\.0 weights"):
             methods._check_memory(model, "it", lab, jobs)
 
 

@@ -20,7 +20,7 @@ from reports import speed_row
 
 from paw_mlx import cli as cli_module
 from paw_mlx import errors, formats
-from paw_mlx.benchmarks import machine, report, speed, subjects, synthetic
+from paw_mlx.benchmarks import machine, report, room, speed, subjects, synthetic
 from paw_mlx.benchmarks import worker as workers
 from paw_mlx.benchmarks.sizes import Form, Sizes
 from paw_mlx.benchmarks.worker import Worker, reason
@@ -372,7 +372,7 @@ def test_a_broken_baseline_costs_no_other_row(tmp_path, monkeypatch, config):
 def test_a_config_that_is_none_is_one_sentence(tmp_path, config):
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(errors.FormatError, match=f"the config.json of {tmp_path.name} is no model"):
-        speed._config(tmp_path)
+        room.config_of(tmp_path)
 
 
 def test_where_memory_is_not_known_a_baseline_is_tried(monkeypatch):

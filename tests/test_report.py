@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from reports import CONDITION, EVERY, METHODS, accuracy_row, near, speed, speed_row
 from reports import report as made_report
 
-from paw_mlx.benchmarks import figures, plots, report, sections, tables
+from paw_mlx.benchmarks import figures, headings, plots, report, sections, tables
 from paw_mlx.benchmarks.tables import Column, Table
 from paw_mlx.cli import bench, cli
 from paw_mlx.errors import FormatError, HubError, NotFound
@@ -487,7 +487,7 @@ def test_the_front_page_shows_the_newest_speed_that_was_measured_whole(places: P
     report.save(speed(**later), places)
     report.main()
     front = report.FRONT.read_text()
-    assert f"**{sections.title(speed())}**" in front
+    assert f"**{headings.title(speed())}**" in front
     assert "### Tokens per second" in front
     assert "calls/s" not in front
 
