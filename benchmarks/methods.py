@@ -346,7 +346,7 @@ def needs_training(name: str) -> bool:
 def named(reference: str) -> str:
     """A model's reference, to be recorded: a folder without where it lies, but with a hash that
     tells it from others of its name."""
-    path = Path(reference).expanduser()
+    path = hub.local(reference) or Path(reference)
     known = hub.published_compilers()
     if reference not in known and (path.is_absolute() or path.exists()):
         return f"{path.name} ({_digest(str(path.resolve()))[:6]})"

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paw_mlx import settings
+from paw_mlx import hub, settings
 from paw_mlx.cases import json_line, numbered_lines, read_cases
 from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
 from paw_mlx.hub import client
@@ -184,7 +184,7 @@ def _find(reference: str, offline: bool) -> Path:
     if _is_fuzzybench(reference):
         return _fuzzybench(reference.partition("/")[2] or "test", offline)
     known = {"bgl": "loghub/bgl_dev.log", "clinc": "clinc"}
-    path = Path(reference).expanduser()
+    path = hub.local(reference) or Path(reference)
     if reference in known:
         folder = settings.eval_data()
         if folder is None:

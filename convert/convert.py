@@ -181,7 +181,7 @@ def _profile(reference: str, offline: bool, progress: Progress) -> Profile:
     if profile is None:
         path = hub.resolve_config(reference, offline=offline, progress=progress)
         profile = Profile.from_config(_config(path))
-    if not Path(reference).expanduser().exists():
+    if not hub.local(reference):
         return _named(profile, reference)
     # A folder's path means nothing elsewhere: a known base keeps its own name.
     return profile if profile.repos else replace(profile, name=reference)

@@ -106,8 +106,9 @@ def test_what_cannot_be_found_says_so(tmp_path, monkeypatch):
         tasks.load("bgl")
     monkeypatch.setenv("PAW_MLX_EVAL_DATA", str(tmp_path))
     assert settings.eval_data() == tmp_path
-    with pytest.raises(NotFound, match="no such file"):
-        tasks.load("bgl")
+    for absent in ("bgl", "~nosuchuser/rows.csv"):
+        with pytest.raises(NotFound, match="no such file"):
+            tasks.load(absent)
     with pytest.raises(OptionError, match="no 'train'"):
         tasks.load("fuzzybench/train")
     monkeypatch.setenv("PAW_OFFLINE", "1")

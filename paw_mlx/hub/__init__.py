@@ -51,7 +51,7 @@ def resolve_base(reference: str, *, offline: bool = False, progress: Progress = 
     """
     offline = offline or settings.offline()
     profile = PROFILES.get(reference)
-    if profile is None and (path := _local(reference)):
+    if profile is None and (path := local(reference)):
         return _checked_base(path)
     repos = _repos(reference, profile)
     if profile and (installed := wheels.installed(profile.name)):
@@ -72,7 +72,7 @@ def resolve_config(reference: str, *, offline: bool = False, progress: Progress 
 
     NotFound, HubError, OfflineError or OptionError.
     """
-    repo = None if reference in PROFILES or _local(reference) else Repo.of(reference)
+    repo = None if reference in PROFILES or local(reference) else Repo.of(reference)
     if repo is None or repo.is_gguf:
         base = resolve_base(reference, offline=offline, progress=progress)
         return base / "config.json" if base.is_dir() else base
@@ -93,15 +93,15 @@ def resolve_compiler(reference: str, *, offline: bool = False, progress: Progres
     repo = compiler_repo(reference)
     if repo:
         return _snapshot(repo, client.COMPILER, offline or settings.offline(), progress)
-    if (Path(reference).expanduser() / "meta.json").is_file():
-        return Path(reference).expanduser()
+    if (path := local(reference)) and (path / "meta.json").is_file():
+        return path
     raise NotFound(f"{reference} is no compiler: it has no meta.json")
 
 
 def compiler_repo(reference: str) -> Repo | None:
     """The hub repo that a compiler's reference means, None for a folder; NotFound for neither."""
     known = published_compilers()
-    if reference not in known and _local(reference):
+    if reference not in known and local(reference):
         return None
     repo = Repo.of(known.get(reference, reference))
     if repo is None or repo.file:
@@ -126,7 +126,7 @@ def resolve_adapter(reference: str, *, offline: bool = False, progress: Progress
     OptionError.
     """
     offline = offline or settings.offline()
-    repo = None if _local(reference) else Repo.of(reference)
+    repo = None if local(reference) else Repo.of(reference)
     if repo is None or (store.is_reference(reference) and _is_stored(reference)):
         return resolve_program(reference, offline=offline, progress=progress)
     if Path(reference.split("/")[0]).is_dir():  # `examples/typo` is a path
@@ -259,7 +259,7 @@ def resolve_program(reference: str, *, offline: bool = False, progress: Progress
             return store.find(reference)
         except NotFound as error:
             not_stored = error
-    if path := _local(reference):
+    if path := local(reference):
         return path
     if not_stored is None:
         return _program_on_hub(reference, offline)
@@ -292,7 +292,7 @@ def _program_on_hub(reference: str, offline: bool) -> Path:
         raise
 
 
-def _local(reference: str) -> Path | None:
+def local(reference: str) -> Path | None:
     """What lies on this machine under a reference taken as a path."""
     try:
         path = Path(reference).expanduser()
