@@ -22,8 +22,8 @@ import click
 
 from paw_mlx import formats, hub
 from paw_mlx.adapter import Adapter
+from paw_mlx.benchmarks.asking import inputs
 from paw_mlx.benchmarks.machine import card
-from paw_mlx.benchmarks.subjects import inputs
 from paw_mlx.cases import read_cases
 from paw_mlx.interpreter import Function, Interpreter, Options, Result
 from paw_mlx.program import Program

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats
-from paw_mlx.benchmarks import subjects
+from paw_mlx.benchmarks import asking, rivals
 from paw_mlx.benchmarks.memory import footprint
 from paw_mlx.errors import FormatError, InputTooLong
 from paw_mlx.interpreter.weights import read_source
@@ -42,7 +42,7 @@ class _Prompts:
         return self._tokenizer.decode(ids)
 
 
-class MlxLmProgram(subjects.MlxLm):
+class MlxLmProgram(rivals.MlxLm):
     """A base on mlx-lm with an adapter as its LoRA layers, given a program's prompts."""
 
     def __init__(self, reference: str, *, program: str, adapter: str) -> None:
@@ -74,7 +74,7 @@ class LlamaCpp:
     def __init__(self, reference: str, *, program: str, adapter: str, context: int) -> None:
         self._reference, self._adapter, self._context = reference, adapter, context
         self._prompts = _Prompts(reference, program)
-        self._inputs = subjects.inputs()
+        self._inputs = asking.inputs()
 
     def load(self) -> dict[str, Any]:
         """Read the base and the adapter. FormatError for what llama.cpp refuses."""
@@ -100,7 +100,7 @@ class LlamaCpp:
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
         """Seconds of a random prompt, and of the tokens after the first one behind it."""
         self._llm.reset()
-        ids = subjects.random_ids(num_prompt, self._prompts.vocab, seed)
+        ids = asking.random_ids(num_prompt, self._prompts.vocab, seed)
         made = self._generate(ids, num_decode, ends=False)
         assert len(made.tokens) == num_decode
         return made.seconds
@@ -133,7 +133,7 @@ class LlamaCpp:
         found = [self._generate(ids, max_tokens, ends).tokens for ids in prompts]
         return [self._prompts.decode(ids) for ids in found]
 
-    def _generate(self, ids: list[int], max_tokens: int, ends: bool = True) -> subjects.Generated:
+    def _generate(self, ids: list[int], max_tokens: int, ends: bool = True) -> asking.Generated:
         """Tokens behind `ids`; llama.cpp keeps what a prompt has in common with the last one.
 
         InputTooLong beyond the room that it was given.
@@ -145,7 +145,7 @@ class LlamaCpp:
             )
         stop = self._prompts.eos_token_ids if ends else set()
         start = time.perf_counter()
-        return subjects.taken(start, self._llm.generate(ids, temp=0.0), stop, max_tokens)
+        return asking.taken(start, self._llm.generate(ids, temp=0.0), stop, max_tokens)
 
 
 def quantization(path: str) -> str:

@@ -167,11 +167,12 @@ def with_results(page: str, results: Iterable[str]) -> str:
 
 def pages() -> dict[Path, str]:
     """What the committed results say: a page of each, all of them in short, the speed at once."""
-    paths = sorted(RESULTS.glob("*.json"), key=lambda p: (load(p)["date"], p.name), reverse=True)
-    made = {path.with_suffix(".md"): markdown(load(path)) for path in paths}
+    found = [(path, load(path)) for path in RESULTS.glob("*.json")]
+    found.sort(key=lambda one: (one[1]["date"], one[0].name), reverse=True)
+    made = {path.with_suffix(".md"): markdown(report) for path, report in found}
     page, front = (path.read_text(encoding="utf-8") for path in (README, FRONT))
-    made[README] = with_results(page, [_in_short(path) for path in paths])
-    made[FRONT] = with_results(front, _newest_speed(map(load, paths)))
+    made[README] = with_results(page, [_in_short(path, report) for path, report in found])
+    made[FRONT] = with_results(front, _newest_speed(report for _, report in found))
     return made
 
 
@@ -186,9 +187,9 @@ def _newest_speed(reports: Iterable[Report]) -> list[str]:
     return []
 
 
-def _in_short(path: Path) -> str:
+def _in_short(path: Path, report: Report) -> str:
     """A result's main tables and its plots, with links to the rest."""
-    report, folder = load(path), path.parent.name
+    folder = path.parent.name
     parts = [f"### {headings.title(report)}"]
     if report["synthetic"]:
         parts.append(f"**{headings.SYNTHETIC}**")

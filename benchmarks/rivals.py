@@ -15,17 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from paw_mlx.benchmarks import synthetic
-from paw_mlx.benchmarks.asking import (
-    WIDTH,
-    Generated,
-    Memory,
-    held,
-    inputs,
-    random_ids,
-    read_kv,
-    taken,
-)
+from paw_mlx.benchmarks import asking, synthetic
 from paw_mlx.benchmarks.sizes import Sizes, mlx_lm_peak_bytes
 from paw_mlx.errors import FormatError
 from paw_mlx.interpreter.weights import form_of
@@ -33,7 +23,7 @@ from paw_mlx.interpreter.weights import form_of
 _MLX_LM = ("mlx_lm.utils", "mlx_lm.generate", "paw_mlx.compiler.chat")
 
 
-class MlxLm(Memory):
+class MlxLm(asking.Memory):
     """A chat model on mlx-lm, prompted with an instruction instead of compiled to one.
 
     `reference` is a folder, or `synthetic` names a model; `instruction` is what every input is
@@ -50,7 +40,7 @@ class MlxLm(Memory):
     ) -> None:
         self._reference, self._synthetic, self._bits = reference, synthetic, bits
         self._instruction = instruction
-        self._inputs = inputs(WIDTH if synthetic else 0)
+        self._inputs = asking.inputs(asking.WIDTH if synthetic else 0)
 
     def load(self) -> dict[str, Any]:
         """Read the model, or make it (`load_s` None). NotFound or FormatError."""
@@ -84,11 +74,11 @@ class MlxLm(Memory):
     def expected(self, num_prompt: int, num_decode: int) -> dict[str, int | None]:
         """What a token reads, and what there is at most, by arithmetic; None if not known."""
         try:
-            sizes = Sizes.of(self._config, held(self._form, self._dtype))
-        except (FormatError, KeyError):  # a family that is not known here
+            sizes = Sizes.of(self._config, asking.held(self._form, self._dtype))
+        except FormatError:  # a family that is not known here
             return {"expected_peak_bytes": None, "token_bytes": None}
         unread = sizes.weight_bytes - sizes.token_bytes
-        token = self._nbytes - unread + read_kv(sizes, num_prompt, num_decode)
+        token = self._nbytes - unread + asking.read_kv(sizes, num_prompt, num_decode)
         mixed = self._nbytes - sizes.weight_bytes
         peak = mlx_lm_peak_bytes(
             sizes,
@@ -101,7 +91,7 @@ class MlxLm(Memory):
 
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
         """Seconds of a random prompt, and of the tokens after the first one behind it."""
-        ids = random_ids(num_prompt, self._config["vocab_size"], seed)
+        ids = asking.random_ids(num_prompt, self._config["vocab_size"], seed)
         self._synchronize()
         made = self._generate(ids, self._new_cache(), num_decode, ends=False)
         assert len(made.tokens) == num_decode
@@ -175,10 +165,12 @@ class MlxLm(Memory):
             self._prefix = ids, cache
         return self._prefix
 
-    def _anew(self, ids: list[int], max_tokens: int) -> Generated:
+    def _anew(self, ids: list[int], max_tokens: int) -> asking.Generated:
         return self._generate(ids, self._new_cache(), max_tokens)
 
-    def _behind_prefix(self, ids: list[int], max_tokens: int, ends: bool = True) -> Generated:
+    def _behind_prefix(
+        self, ids: list[int], max_tokens: int, ends: bool = True
+    ) -> asking.Generated:
         """Continue the kept beginning, and take the continuation back afterwards."""
         from mlx_lm.models.cache import trim_prompt_cache
 
@@ -191,14 +183,14 @@ class MlxLm(Memory):
 
     def _generate(
         self, ids: list[int], cache: Any, max_tokens: int, ends: bool = True
-    ) -> Generated:
+    ) -> asking.Generated:
         """Tokens behind `ids`, greedily, up to one that ends an output."""
         from mlx_lm.generate import generate_step
 
         stop = set(self._tokenizer.eos_token_ids) if ends else set()
         start = time.perf_counter()
         steps = generate_step(mx.array(ids), self._model, max_tokens=max_tokens, prompt_cache=cache)
-        return taken(start, (token for token, _ in steps), stop, max_tokens)
+        return asking.taken(start, (token for token, _ in steps), stop, max_tokens)
 
     def _answers(
         self, texts: list[str], at_once: int, max_tokens: int, ends: bool = True

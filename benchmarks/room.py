@@ -79,5 +79,5 @@ def sizes_of(config: dict[str, Any], bits: int | None) -> Sizes | None:
     dtype_bytes = 2 if machine.mlx().device == "gpu" else 4
     try:
         return Sizes.of(config, Form(bits if bits in PACKED_BITS else None, dtype_bytes))
-    except (FormatError, LookupError, TypeError, AttributeError):
+    except FormatError:
         return None

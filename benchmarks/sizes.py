@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
+from paw_mlx.errors import FormatError
 from paw_mlx.profiles import Profile
 
 GROUP_SIZE = 64
@@ -65,12 +66,15 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], form: Form) -> Sizes:
-        """Of a Hugging Face config; FormatError for a family that is not known here."""
-        profile = Profile.from_config(config)
-        hidden = config.get("n_embd") or config["hidden_size"]
-        tied = bool(config.get("tie_word_embeddings", profile.family.name == "gpt2"))
-        positions = config["n_positions"] if profile.family.name == "gpt2" else 0
-        return cls(profile, hidden, config["vocab_size"], tied, form, positions)
+        """Of a Hugging Face config; FormatError for a family, or a value, not known here."""
+        try:
+            profile = Profile.from_config(config)
+            hidden = config.get("n_embd") or config["hidden_size"]
+            tied = bool(config.get("tie_word_embeddings", profile.family.name == "gpt2"))
+            positions = config["n_positions"] if profile.family.name == "gpt2" else 0
+            return cls(profile, hidden, config["vocab_size"], tied, form, positions)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise FormatError(f"a config without usable shapes: {error}") from error
 
     @property
     def weight_bytes(self) -> int:

@@ -33,7 +33,7 @@ from paw_mlx.wheels import Progress, quiet
 
 BASELINE = "mlx-community/Qwen3-32B-4bit"
 MADE_UP = f"made up: rank {synthetic.RANK}, {synthetic.PREFIX_TOKENS} tokens"
-_PAW, _MLX_LM = (f"paw_mlx.benchmarks.subjects:{name}" for name in ("Paw", "MlxLm"))
+_PAW, _MLX_LM = "paw_mlx.benchmarks.subjects:Paw", "paw_mlx.benchmarks.rivals:MlxLm"
 _CPU_BYTES = 4_000_000_000  # of a baseline that is tried on a CPU unasked
 _LAPTOP_COOLDOWN_S = 30.0
 _TOKEN_CHARACTERS = 3  # at least, of text

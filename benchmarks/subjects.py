@@ -28,18 +28,7 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats
-from paw_mlx.benchmarks import machine, synthetic
-from paw_mlx.benchmarks.asking import (
-    WIDTH,
-    Generated,
-    Memory,
-    held,
-    inputs,
-    random_ids,
-    read_kv,
-    taken,
-)
-from paw_mlx.benchmarks.rivals import MlxLm
+from paw_mlx.benchmarks import asking, machine, synthetic
 from paw_mlx.benchmarks.sizes import SLACK_BYTES, Sizes, peak_bytes
 from paw_mlx.interpreter import Interpreter, Options
 from paw_mlx.interpreter.batch import Batch
@@ -47,10 +36,8 @@ from paw_mlx.interpreter.call import Call
 from paw_mlx.interpreter.weights import Base, load_base, read_source
 from paw_mlx.program import Program, Template
 
-__all__ = ["Generated", "MlxLm", "Paw", "inputs", "random_ids", "taken"]
 
-
-class Paw(Memory):
+class Paw(asking.Memory):
     """A base on paw-mlx, with a program or, `bare`, with its template alone.
 
     `reference` is a folder or GGUF file, or `synthetic` names a model. Without `program`, a
@@ -68,7 +55,7 @@ class Paw(Memory):
     ) -> None:
         self._reference, self._synthetic, self._bits = reference, synthetic, bits
         self._path, self._bare = program, bare
-        self._inputs = inputs(WIDTH if synthetic else 0)
+        self._inputs = asking.inputs(asking.WIDTH if synthetic else 0)
 
     def prepare(self) -> None:
         """Load the base, that its quantized form is kept: not what is to be measured."""
@@ -111,7 +98,11 @@ class Paw(Memory):
             rank=rank,
             packed=packed,
         )
-        token = sizes.token_bytes + self._adapter_bytes() + read_kv(sizes, num_prompt, num_decode)
+        token = (
+            sizes.token_bytes
+            + self._adapter_bytes()
+            + asking.read_kv(sizes, num_prompt, num_decode)
+        )
         return {"expected_peak_bytes": peak + mixed, "token_bytes": token + mixed}
 
     def prefill_decode(self, num_prompt: int, num_decode: int, seed: int) -> dict[str, float]:
@@ -121,7 +112,7 @@ class Paw(Memory):
             adapter, interpreter = self._program.adapter, self._program.interpreter
             self._raw = Program(Template("", ""), adapter, interpreter)
         self._ready(self._raw)
-        ids = random_ids(num_prompt, self._vocab, seed)
+        ids = asking.random_ids(num_prompt, self._vocab, seed)
         call = Call(self._raw, ids, 0, num_decode, Options(lookup=False))
         self._interpreter._owner.submit(call)  # by ids, which no public way takes
         result = call.future.result()
@@ -168,7 +159,7 @@ class Paw(Memory):
             config = synthetic.config(self._synthetic)
         else:
             config = read_source(Path(str(self._reference))).config
-        return Sizes.of(config, held(self.base.form, self.base.dtype))
+        return Sizes.of(config, asking.held(self.base.form, self.base.dtype))
 
     def _use_program(self) -> None:
         """The program alone, as for its user: nothing else shares the memory with it."""

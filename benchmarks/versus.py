@@ -25,7 +25,7 @@ from typing import Any
 import mlx.core as mx
 
 from paw_mlx import formats
-from paw_mlx.benchmarks import machine, subjects, synthetic
+from paw_mlx.benchmarks import asking, machine, synthetic
 from paw_mlx.benchmarks.report import stat
 from paw_mlx.benchmarks.worker import Worker, reason
 from paw_mlx.errors import NotFound, PawError
@@ -75,7 +75,7 @@ def run(
     up. PawError if paw-mlx itself fails; rounds that were done before that, or before an
     interrupt, are rows all the same.
     """
-    texts = list(texts) or list(islice(subjects.inputs(), 20))
+    texts = list(texts) or list(islice(asking.inputs(), 20))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paw-versus-")))
         given = _Given.written(folder, base, program, bits)

@@ -20,7 +20,7 @@ from reports import speed_row
 
 from paw_mlx import cli as cli_module
 from paw_mlx import errors, formats
-from paw_mlx.benchmarks import machine, report, room, speed, subjects, synthetic
+from paw_mlx.benchmarks import machine, report, rivals, room, speed, subjects, synthetic
 from paw_mlx.benchmarks import worker as workers
 from paw_mlx.benchmarks.sizes import Form, Sizes
 from paw_mlx.benchmarks.worker import Worker, reason
@@ -430,14 +430,14 @@ def test_random_ids_are_decoded_to_their_number_whatever_ends_an_output(tmp_path
     paw = subjects.Paw(str(base))
     paw.load()
     assert paw.prefill_decode(20, 12, 0)["decode_s"] > 0
-    chat = subjects.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
+    chat = rivals.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
     chat.load()
     assert chat.prefill_decode(20, 12, 0)["decode_s"] > 0
     assert chat.outputs(["a"]) == [""]
 
 
 def test_both_engines_get_the_same_model_and_the_same_prompt():
-    paw, chat = subjects.Paw(synthetic="tiny", bare=True), subjects.MlxLm(synthetic="tiny")
+    paw, chat = subjects.Paw(synthetic="tiny", bare=True), rivals.MlxLm(synthetic="tiny")
     for subject in (paw, chat):
         subject.load()
     texts = ["the disk is full", "spring picnic on Friday", "a"]
@@ -449,7 +449,7 @@ def test_both_engines_get_the_same_model_and_the_same_prompt():
 
 
 def test_cold_evaluates_the_prefix_and_warm_does_not():
-    for subject in (subjects.Paw(synthetic="tiny"), subjects.MlxLm(synthetic="tiny")):
+    for subject in (subjects.Paw(synthetic="tiny"), rivals.MlxLm(synthetic="tiny")):
         subject.load()
         subject.first_token(False)
         cold, warm = (
@@ -493,7 +493,7 @@ def test_calls_are_equal_work_whatever_ends_an_output(tmp_path):
     paw.calls(2, 2, 5)
     results = [future.result() for _, future in seen]
     assert [(r.output_tokens, r.num_steps) for r in results] == [(5, 5)] * 4
-    chat = subjects.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
+    chat = rivals.MlxLm(str(random_model(tmp_path / "chat", eos_token_id=list(range(vocab)))))
     chat.load()
     for at_once in (1, 2):
         outputs = chat._answers(["a", "b"], at_once, 5, ends=False)
@@ -505,7 +505,7 @@ def test_the_clock_hears_the_tokenizer_and_waits_for_what_was_computed_ahead(mon
     waited = []
     synchronize = mx.synchronize
     monkeypatch.setattr(mx, "synchronize", lambda *on: (waited.append(on), synchronize(*on)))
-    for subject in (subjects.Paw(synthetic="tiny"), subjects.MlxLm(synthetic="tiny")):
+    for subject in (subjects.Paw(synthetic="tiny"), rivals.MlxLm(synthetic="tiny")):
         subject.load()
         subject.first_token(True)
         for call in (
@@ -561,11 +561,11 @@ def test_arithmetic_gives_the_bytes_that_a_model_and_a_program_take(bits):
     assert grown == pytest.approx(loaded["adapter_bytes"] + sizes.rows_bytes(96), rel=0.02)
 
 
-@pytest.mark.parametrize("target", ["Paw", "MlxLm"])
+@pytest.mark.parametrize("target", ["subjects:Paw", "rivals:MlxLm"])
 def test_arithmetic_gives_the_peak(target):
     """At a shape whose activations and scores outweigh what a step takes besides."""
     shape = {"num_prompt": 512, "num_decode": 32}
-    with Worker(f"paw_mlx.benchmarks.subjects:{target}", synthetic="tiny") as worker:
+    with Worker(f"paw_mlx.benchmarks.{target}", synthetic="tiny") as worker:
         worker.call("load")
         worker.call("prefill_decode", **shape, seed=0)
         peak = worker.call("memory")["run_peak_bytes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paw_mlx.benchmarks import machine, subjects
+from paw_mlx.benchmarks import machine, rivals, subjects
 from paw_mlx.benchmarks.sizes import SLACK_BYTES
 from paw_mlx.interpreter.batch import Batch
 
@@ -50,7 +50,7 @@ def test_where_memory_has_no_room_fewer_decode_together(paw, refused, monkeypatc
 
 
 def test_of_a_family_that_is_not_known_nothing_is_computed():
-    chat = subjects.MlxLm(synthetic="tiny")
+    chat = rivals.MlxLm(synthetic="tiny")
     chat.load()
     assert chat.expected(32, 8)["token_bytes"]
     chat._config = chat._config | {"model_type": "qwen3_moe"}
