@@ -7,7 +7,7 @@ INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 
 export PAW_MLX_HOME := $(CURDIR)/.paw
 
-.PHONY: demo test check fix parity llamacpp clean
+.PHONY: demo test check fix docs parity llamacpp clean
 .NOTPARALLEL:
 
 demo: .venv/.run          ## watch the example programs run on held-out inputs
@@ -25,6 +25,10 @@ fix: .venv/.dev           ## let ruff repair what it can
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
+docs: .venv/.docs         ## build the documentation into .site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@echo "The documentation is in .site/index.html"
+
 parity: .venv/.oracles    ## compare with transformers, peft, gguf and the official SDK
 	@$(RUN) pytest tests/parity
 
@@ -33,7 +37,7 @@ llamacpp: .venv/.llamacpp ## compare with llama.cpp; it compiles for a quarter o
 	@$(RUN) pytest tests/parity/test_llamacpp.py tests/parity/test_written_adapters.py
 
 clean:                    ## remove all that this file and the tools made
-	@rm -rf .venv .paw build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .paw .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.made:
@@ -56,6 +60,11 @@ clean:                    ## remove all that this file and the tools made
 	@echo "Installing the oracles into .venv"
 	@$(INSTALL) -r tests/parity/requirements.txt
 	@$(INSTALL) --no-deps -r tests/parity/sdk.txt
+	@touch $@
+
+.venv/.docs: .venv/.dev
+	@echo "Installing what builds the documentation into .venv"
+	@$(INSTALL) -e '.[docs]'
 	@touch $@
 
 .venv/.llamacpp: .venv/.dev

@@ -11,22 +11,26 @@ evaluation is bound by arithmetic already, and gains least.
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import mean, median
 
 import click
 
 from paw_mlx import formats, hub
 from paw_mlx.adapter import Adapter
-from paw_mlx.benchmarks.asking import inputs
-from paw_mlx.benchmarks.machine import card
+from paw_mlx.benchmarks.speed.subject import inputs
+from paw_mlx.benchmarks.speed.synthetic import filler
 from paw_mlx.cases import read_cases
-from paw_mlx.interpreter import Function, Interpreter, Options, Result
+from paw_mlx.functions import Function
+from paw_mlx.interpreter import Interpreter
+from paw_mlx.interpreter.interpreter import MAX_ROWS
+from paw_mlx.machine import card
 from paw_mlx.program import Program
+from paw_mlx.runner import Options, Result
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_PROGRAMS = 16
@@ -37,7 +41,7 @@ NUM_PROGRAMS = 16
 @click.option("--program", type=click.Path(path_type=Path), default=EXAMPLES / "email-triage")
 @click.option("--copying", type=click.Path(path_type=Path), default=EXAMPLES / "json-repair")
 @click.option("--num", default=1000, show_default=True, help="Inputs.")
-@click.option("--max-rows", default=64, show_default=True, help="Calls that decode at once.")
+@click.option("--max-rows", default=MAX_ROWS, show_default=True, help="Calls decoded at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def main(base: str, program: Path, copying: Path, num: int, max_rows: int, as_json: bool) -> None:
     """Measure batches, mixed programs, prefixes, switching and drafts; print the ratios."""
@@ -47,51 +51,51 @@ def main(base: str, program: Path, copying: Path, num: int, max_rows: int, as_js
         copier = formats.load(copying / "program.paw")
         cases = [case.input for case in read_cases(copying / "test.jsonl")]
         report: dict[str, object] = {"num": num, "max_rows": max_rows, "base": Path(path).name}
-        report |= batches(interpreter, loaded, list(islice(inputs(), num)))
-        report |= prefixes(interpreter, loaded)
-        report |= switching(interpreter, loaded)
-        report |= drafts(interpreter.function(copier), cases)
+        report |= measure_batches(interpreter, loaded, list(islice(inputs(), num)))
+        report |= measure_prefixes(interpreter, loaded)
+        report |= measure_switching(interpreter, loaded)
+        report |= measure_drafts(interpreter.function(copier), cases)
         report |= card()
         report["device"] = interpreter.device
         report["dtype"] = str(interpreter.base.dtype).removeprefix("mlx.core.")
     if as_json:
         click.echo(json.dumps(report))
-    else:
-        for key, value in report.items():
-            shown = f"{value:.3g}" if isinstance(value, float) else value
-            click.echo(f"{key:<22}{shown}")
+        return
+    for key, value in report.items():
+        click.echo(f"{key:<22}{f'{value:.3g}' if isinstance(value, float) else value}")
 
 
-def variants(program: Program, num: int) -> list[Program]:
-    """Programs whose adapters differ a little: alpha by a thousandth each."""
+def vary(program: Program, num: int) -> list[Program]:
+    """Make programs whose adapters differ a little: alpha by a thousandth each."""
     assert program.adapter is not None
-    made = []
-    for i in range(num):
-        sites = {
-            site: replace(lora, alpha=lora.alpha * (1 + i / 1000))
-            for site, lora in program.adapter.sites.items()
-        }
-        made.append(replace(program, adapter=Adapter(sites)))
-    return made
+    sites = program.adapter.sites.items()
+    adapters = (
+        Adapter({site: replace(lora, alpha=lora.alpha * (1 + i / 1000)) for site, lora in sites})
+        for i in range(num)
+    )
+    return [replace(program, adapter=adapter) for adapter in adapters]
 
 
-def batches(interpreter: Interpreter, program: Program, texts: Sequence[str]) -> dict[str, object]:
-    """Calls per second one at a time, in batches, and in batches of 16 programs."""
-    fn = interpreter.function(program)
-    programs = variants(program, NUM_PROGRAMS)
-    mixed = [(programs[i % NUM_PROGRAMS], text) for i, text in enumerate(texts)]
-    warm = [interpreter.submit(*call) for call in mixed[: 2 * NUM_PROGRAMS]]
-    _ = fn(texts[0]), [future.result() for future in warm]
+def measure_batches(
+    interpreter: Interpreter, program: Program, texts: Sequence[str]
+) -> dict[str, object]:
+    """Measure calls per second one at a time, in batches, and in batches of 16 programs."""
+    fn, programs = interpreter.function(program), vary(program, NUM_PROGRAMS)
 
+    def mix(texts: Sequence[str]) -> None:
+        calls = [(programs[i % NUM_PROGRAMS], text) for i, text in enumerate(texts)]
+        for future in [interpreter.submit(*call) for call in calls]:
+            future.result()
+
+    fn(texts[0])
+    mix(texts[: 2 * NUM_PROGRAMS])
     start = time.perf_counter()
     alone = [fn(text) for text in texts]
     between = time.perf_counter()
     together = list(fn.map(texts))
     after = time.perf_counter()
-    futures = [interpreter.submit(*call) for call in mixed]
-    _ = [future.result() for future in futures]
+    mix(texts)
     end = time.perf_counter()
-
     one_s, batch_s, mixed_s = between - start, after - between, end - after
     return {
         "one_by_one_calls_s": len(texts) / one_s,
@@ -103,55 +107,50 @@ def batches(interpreter: Interpreter, program: Program, texts: Sequence[str]) ->
     }
 
 
-def prefixes(interpreter: Interpreter, program: Program, rounds: int = 20) -> dict[str, object]:
-    """Time to the first token behind a prefix of 400 tokens against one of 40, both warm."""
-    short, long = (_with_prefix(interpreter, program, tokens) for tokens in (40, 400))
-    times = _alternating(interpreter, (short, long), rounds)
-    return {"ttft_s": times[0], "ttft_ratio": times[1] / times[0]}
+def measure_prefixes(interpreter: Interpreter, program: Program) -> dict[str, object]:
+    """Time the first token behind a prefix of 400 tokens against one of 40, both warm."""
+    prefixes = (filler(interpreter.base.tokenizer, tokens) for tokens in (40, 400))
+    templates = [replace(program.template, prefix=prefix) for prefix in prefixes]
+    programs = [replace(program, template=template) for template in templates]
+    short, long = _first_tokens(interpreter, programs, 20)
+    return {"ttft_s": short, "ttft_ratio": long / short}
 
 
-def switching(interpreter: Interpreter, program: Program, rounds: int = 20) -> dict[str, object]:
-    """Time to the first token of two programs in turn, against one alone."""
-    one, other = variants(program, 2)
-    (alone,) = _alternating(interpreter, (one,), 2 * rounds)
-    turns = _alternating(interpreter, (one, other), rounds)
-    return {"switch_ratio": statistics.mean(turns) / alone}
+def measure_switching(interpreter: Interpreter, program: Program) -> dict[str, object]:
+    """Time the first token of two programs in turn, against one alone."""
+    two = vary(program, 2)
+    (alone,) = _first_tokens(interpreter, two[:1], 40)
+    return {"switch_ratio": mean(_first_tokens(interpreter, two, 20)) / alone}
 
 
-def drafts(fn: Function, texts: Sequence[str]) -> dict[str, object]:
-    """Forward passes per output token, and time, with drafts from the input and without."""
+def measure_drafts(fn: Function, texts: Sequence[str]) -> dict[str, object]:
+    """Count forward passes per output token, and time, with drafts from the input and without."""
     fn(texts[0])
-    plain: list[Result] = []
-    drafted: list[Result] = []
-    times = [0.0, 0.0]
+    results: dict[bool, list[Result]] = {False: [], True: []}
+    seconds = {False: 0.0, True: 0.0}
     for text in texts:
-        for i, (results, lookup) in enumerate(((plain, False), (drafted, True))):
+        for lookup, found in results.items():
             start = time.perf_counter()
-            results.append(fn.run(text, lookup=lookup))
-            times[i] += time.perf_counter() - start
-    steps = sum(result.num_steps for result in drafted)
+            found.append(fn.run(text, lookup=lookup))
+            seconds[lookup] += time.perf_counter() - start
+    steps = sum(result.num_steps for result in results[True])
     return {
-        "steps_per_token": steps / sum(result.output_tokens for result in drafted),
-        "lookup_speedup": times[0] / times[1],
-        "lookup_identical": [r.text for r in plain] == [r.text for r in drafted],
+        "steps_per_token": steps / sum(result.output_tokens for result in results[True]),
+        "lookup_speedup": seconds[False] / seconds[True],
+        "lookup_identical": [r.text for r in results[False]] == [r.text for r in results[True]],
     }
 
 
-def _with_prefix(interpreter: Interpreter, program: Program, tokens: int) -> Program:
-    """The program behind a prefix of so many tokens."""
-    encode, words = interpreter.base.tokenizer.encode, " the"
-    prefix = words * (tokens // len(encode(words)))
-    return replace(program, template=replace(program.template, prefix=prefix))
-
-
-def _alternating(interpreter: Interpreter, programs: Sequence[Program], rounds: int) -> list[float]:
+def _first_tokens(interpreter: Interpreter, programs: Sequence[Program], num: int) -> list[float]:
     """The median time to a first token of each program, taken in turn, warm."""
-    times: list[list[float]] = [[] for _ in programs]
-    for i in range(rounds + 2):
-        for program, found in zip(programs, times, strict=True):
-            result = interpreter.run(program, "server down", Options(max_tokens=1))
-            found += [result.prefill_s] if i > 1 else []
-    return [statistics.median(found) for found in times]
+    rounds = [
+        [
+            interpreter.run(program, "server down", Options(max_tokens=1)).prefill_s
+            for program in programs
+        ]
+        for _ in range(num + 2)
+    ]
+    return [median(times) for times in zip(*rounds[2:], strict=True)]
 
 
 if __name__ == "__main__":

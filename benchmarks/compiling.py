@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from paw_mlx.compiler.pipeline import Compiler, Job
-from paw_mlx.wheels import Progress, quiet
+from paw_mlx.compiler.compilation import Compilation
+from paw_mlx.compiler.pipeline import Compiler
+from paw_mlx.progress import Progress, quiet
 
 _SHORT = {"pseudo_program": "pseudo"}
 _SPEC_CHARACTERS = 60
@@ -20,24 +21,24 @@ _HASH_CHARACTERS = 6
 
 
 def run(
-    compiler: Compiler, jobs: Sequence[Job], progress: Progress = quiet
+    compiler: Compiler, compilations: Sequence[Compilation], progress: Progress = quiet
 ) -> Iterator[dict[str, Any]]:
-    """Compile the jobs; a row for each, in order, as they come."""
-    for number, job in enumerate(compiler.compile_all(jobs), 1):
-        job.program = None  # an adapter is large, and there may be hundreds
-        made = row(job)
-        progress(f"{number}/{len(jobs)}: {made['total_s']:.1f} s, {made['spec']}")
+    """Compile them all; yield a row for each, in order, as they come."""
+    for number, done in enumerate(compiler.compile_all(compilations), 1):
+        done.program = None  # an adapter is large, and there may be hundreds
+        made = row(done)
+        progress(f"{number}/{len(compilations)}: {made['total_s']:.1f} s, {made['spec']}")
         yield made
 
 
-def row(job: Job) -> dict[str, Any]:
-    """A job's seconds and peak bytes by phase; `error` if it failed."""
-    costs = {_SHORT.get(phase, phase): c for phase, c in job.costs.items() if c.peak_bytes}
-    made: dict[str, Any] = {"spec": _line(job.spec)}
+def row(done: Compilation) -> dict[str, Any]:
+    """Return a compilation's seconds and peak bytes by phase; `error` if it failed."""
+    costs = {_SHORT.get(phase, phase): c for phase, c in done.costs.items() if c.peak_bytes}
+    made: dict[str, Any] = {"spec": _line(done.spec)}
     made |= {f"{phase}_s": cost.seconds for phase, cost in costs.items()}
     made |= {f"{phase}_peak_bytes": cost.peak_bytes for phase, cost in costs.items()}
-    made["total_s"] = sum(cost.seconds for cost in job.costs.values())
-    return made | ({"error": str(job.error)} if job.error else {})
+    made["total_s"] = sum(cost.seconds for cost in done.costs.values())
+    return made | ({"error": str(done.error)} if done.error else {})
 
 
 def _line(spec: str) -> str:

@@ -1,22 +1,10 @@
-"""What comes from PyTorch land, once. Installed as `paw_mlx.convert`.
+"""Conversion between layouts, and out of PyTorch's, with receipts. Installed as `paw_mlx.convert`.
 
-The package is the function, too: `paw_mlx.convert(source, out)`; see `convert/convert.py`.
+from paw_mlx.convert import convert
+convert("adapter_folder", "triage.paw", spec="…", pseudo_program="…")
 """
 
-from paw_mlx import blas
+from paw_mlx import device  # noqa: F401  loads a BLAS before anything below imports mlx.core
+from paw_mlx.convert.program import convert
 
-blas.load()  # before anything below imports mlx.core
-
-import sys  # noqa: E402
-from types import ModuleType  # noqa: E402
-from typing import Any  # noqa: E402
-
-
-class _Function(ModuleType):
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        from paw_mlx.convert.convert import convert
-
-        return convert(*arguments, **options)
-
-
-sys.modules[__name__].__class__ = _Function
+__all__ = ["convert"]

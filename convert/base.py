@@ -14,20 +14,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from paw_mlx.convert.upstream import MAX_TEXT_BYTES, TEXTS
-from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
+from paw_mlx.convert.sources import (
+    MAX_TEXT_BYTES,
+    TEXTS,
+    TOKENIZER_CONFIG,
+    read_texts,
+    source_name,
+)
+from paw_mlx.errors import DiskError, FormatError, NotFound, OptionError, listed
 from paw_mlx.files import replacing
 from paw_mlx.formats.fingerprint import RECORD, base_fingerprint, fingerprint
 from paw_mlx.formats.gguf_reader import read_gguf
 from paw_mlx.formats.untrusted import json_object, read_bytes
-from paw_mlx.interpreter.packing import PACKED_BITS, check_group_size
-from paw_mlx.interpreter.source import Source, make_model, shapes_of
-from paw_mlx.interpreter.weights import read_source
-from paw_mlx.interpreter.writing import write_base
-from paw_mlx.wheels import Progress, quiet
+from paw_mlx.interpreter.base.packing import PACKED_BITS, check_group_size
+from paw_mlx.interpreter.base.read import read_source
+from paw_mlx.interpreter.base.source import Source
+from paw_mlx.interpreter.base.tensors import shapes_of
+from paw_mlx.interpreter.base.write import write_base
+from paw_mlx.interpreter.models import make_model, read_args
+from paw_mlx.progress import Progress, quiet
 
 BITS = (*PACKED_BITS, 16, 32)
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}  # ours -> GGUF's
 
 
@@ -45,7 +52,7 @@ def convert_base(
     type they are stored in; 32 makes it float32. None keeps each matrix as it is: the Q4_0,
     Q4_1 and Q8_0 of a GGUF are packed alike in MLX, other blocks are decoded. An earlier
     conversion in `out` is replaced. NotFound or FormatError for the source, OptionError,
-    HubError for the disk.
+    DiskError for the disk.
     """
     if bits not in (None, *BITS):
         raise OptionError(f"bits must be one of 4, 6, 8, 16 or 32, not {bits}")
@@ -57,15 +64,17 @@ def convert_base(
     base = read_source(source)
     _check_mlx_lm(base)
     _check_room(source, out, base, bits)
-    made_from = {"source": _name(source), "source_fingerprint": base_fingerprint(source)}
+    made_from = {"source": source_name(source), "source_fingerprint": base_fingerprint(source)}
     record = made_from | base.record | {"bits": bits, "version": version("paw-mlx")}
     progress(f"converting {source.name} to {f'{bits} bits' if bits else 'MLX'}")
-    texts = _texts(source, base)
+    texts = read_texts(source) if source.is_dir() else {}
+    if TOKENIZER_CONFIG not in texts:
+        texts[TOKENIZER_CONFIG] = _make_tokenizer_config(source, base)
     with replacing(out) as folder:
         folder.mkdir()
-        write_base(base, folder, bits, group_size, {RECORD: record})
+        write_base(base, make_model(base.config), folder, bits, group_size, {RECORD: record})
         config = folder / "config.json"
-        made = _object(config)
+        made = _read_json(config)
         made[RECORD]["fingerprint"] = fingerprint(folder)
         config.write_text(json.dumps(made, indent=2), encoding="utf-8")
         for name, data in texts.items():
@@ -74,14 +83,14 @@ def convert_base(
 
 
 def _check_out(source: Path, out: Path) -> None:
-    """OptionError if something would be lost: what is no conversion, or the source itself."""
+    """Raise OptionError if something would be lost: no conversion, or the source itself."""
     here, there = source.resolve(), out.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise OptionError(f"{out} and its source {source} lie in one another")
     if not out.exists() and not out.is_symlink():
         return
     config = out / "config.json"
-    if out.is_symlink() or not config.is_file() or RECORD not in _object(config):
+    if out.is_symlink() or not config.is_file() or RECORD not in _read_json(config):
         raise OptionError(
             f"{out} exists, and is no converted base", hint="Name a new folder, or remove that one."
         )
@@ -93,15 +102,15 @@ def _check_out(source: Path, out: Path) -> None:
         )
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     return json_object(read_bytes(path, MAX_TEXT_BYTES), path.name)
 
 
 def _check_mlx_lm(base: Source) -> None:
-    """FormatError for a GPT-2 that this runtime can run and mlx-lm cannot."""
+    """Raise FormatError for a GPT-2 that this runtime can run and mlx-lm cannot."""
     if base.config["model_type"] != "gpt2":
         return
-    args = make_model(base)[0].args
+    args = read_args(base.config)
     if not args.tied or args.inner != 4 * args.hidden:
         raise FormatError(
             "mlx-lm runs GPT-2 with tied embeddings and 4 times its width inside, and this one "
@@ -111,47 +120,34 @@ def _check_mlx_lm(base: Source) -> None:
 
 
 def _check_room(source: Path, out: Path, base: Source, bits: int | None) -> None:
-    """HubError if the disk has less room than the weights alone will take."""
+    """Raise DiskError if the disk has less room than the weights alone will take."""
     files = [source] if source.is_file() else list(source.glob("*.safetensors"))
     needed = sum(file.stat().st_size for file in files)
     if bits:
         width = base.dtype.size * 8 if bits == 16 else bits
-        shapes = shapes_of(make_model(base)[0]).values()
+        shapes = shapes_of(make_model(base.config)).values()
         needed = sum(math.prod(shape) for shape in shapes) * width // 8
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise HubError(f"{out} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
+        raise DiskError(f"{out} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
 
 
-def _name(source: Path) -> str:
-    """The source's repo, if it lies in the Hugging Face cache, or its own name."""
-    for path in (source.absolute(), source.absolute().parent):
-        if path.parent.name == "snapshots":
-            return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-    return source.resolve().name
-
-
-def _texts(source: Path, base: Source) -> dict[str, bytes]:
-    """The small files beside the weights: copied, or made of what the base says."""
-    texts, special = {}, {"eos": base.eos_ids[0]} if base.eos_ids else {}
+def _make_tokenizer_config(source: Path, base: Source) -> bytes:
+    """Make a tokenizer's config of what the base, or its GGUF file, says."""
+    special = {"eos": base.eos_ids[0]} if base.eos_ids else {}
     metadata: dict[str, Any] = {}
-    if source.is_dir():
-        paths = [source / name for name in TEXTS]
-        texts = {p.name: read_bytes(p, MAX_TEXT_BYTES) for p in paths if p.exists()}
-    else:
+    if source.is_file():
         metadata = dict(read_gguf(source).metadata)
         keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _SPECIAL.items()}
         special |= {ours: metadata[key] for ours, key in keys.items() if key in metadata}
-    if _TOKENIZER_CONFIG not in texts:
-        tokens = {f"{name}_token": base.tokenizer.token(i) for name, i in special.items()}
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": base.context,
-            "clean_up_tokenization_spaces": False,
-            **{name: token for name, token in tokens.items() if token is not None},
-        }
-        if isinstance(template := metadata.get("tokenizer.chat_template"), str):
-            config["chat_template"] = template
-        texts[_TOKENIZER_CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
-    return texts
+    tokens = {f"{name}_token": base.tokenizer.token(i) for name, i in special.items()}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": base.context,
+        "clean_up_tokenization_spaces": False,
+        **{name: token for name, token in tokens.items() if token is not None},
+    }
+    if isinstance(template := metadata.get("tokenizer.chat_template"), str):
+        config["chat_template"] = template
+    return json.dumps(config, indent=2, ensure_ascii=False).encode()

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
-import numpy as np
 
 from paw_mlx import settings
-from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
-from paw_mlx.convert.upstream import Upstream, check_mapper, read_upstream
-from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
+from paw_mlx.convert.mapper import convert_mapper
+from paw_mlx.convert.upstream import Upstream, read_upstream
+from paw_mlx.errors import DiskError, FormatError, NotFound, OptionError, listed
 from paw_mlx.files import replacing
 from paw_mlx.formats.checkpoint import (
     CONVERTED,
@@ -37,9 +35,9 @@ from paw_mlx.formats.checkpoint import (
     is_converted,
 )
 from paw_mlx.formats.tensors import safetensors_index
-from paw_mlx.interpreter.weights import PACKED_BITS, PARTS
-from paw_mlx.store import locked
-from paw_mlx.wheels import Progress, quiet
+from paw_mlx.interpreter.base.packing import PACKED_BITS, PARTS
+from paw_mlx.locks import locked
+from paw_mlx.progress import Progress, quiet
 
 BITS, GROUP_SIZE = (*PACKED_BITS, 16, 32), 64
 _STAMP = ".stamp"
@@ -51,7 +49,7 @@ def convert_compiler(source: Path, out: Path, *, bits: int = 8, progress: Progre
     `bits`: 4, 6 or 8 pack the layers' weights, 16 keeps everything as it came, 32 makes it
     float32. Goes on where an interrupted conversion stopped; what is done already is returned
     at once. Nothing is written before names, shapes and meta.json have been checked. NotFound
-    or FormatError for the source, OptionError, HubError for the disk.
+    or FormatError for the source, OptionError, DiskError for the disk.
     """
     if bits not in BITS:
         raise OptionError(f"bits must be one of 4, 6, 8, 16 or 32, not {bits}")
@@ -69,46 +67,21 @@ def convert_compiler(source: Path, out: Path, *, bits: int = 8, progress: Progre
     if _is_done(out, stamp, upstream, bits):
         return out
     partial = out.with_name(f".{out.name}.partial")
-    with locked(_lock_of(out)):
+    # Not beside `out`: a lock may not be removed while others wait for it, and would stay.
+    key = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:16]
+    with locked(settings.cache_dir() / "locks" / f"{key}.lock"):
         if not _is_done(out, stamp, upstream, bits):  # by whoever held the lock before
-            _prepare(partial, stamp)
-            _convert(upstream, partial, bits, progress)
-            _finish(upstream, partial, bits, stamp)
+            _sweep(partial, stamp)
+            _write_weights(upstream, partial, bits, progress)
+            _write_texts(upstream, partial, bits, stamp)
             partial.rename(out)
             (out / _STAMP).unlink()
     return out
 
 
 def stamp_of(source: Path, bits: int) -> str:
-    """One hash (64 hex) of a published compiler and what is made of it."""
+    """Return one hash (64 hex) of a published compiler and what is made of it."""
     return read_upstream(source).stamp(bits, GROUP_SIZE)
-
-
-def convert_mapper(pt: Path, out_file: Path, meta: Mapping[str, Any]) -> None:
-    """Write the mapper in `pt`, checked against meta.json's numbers, as float32 safetensors.
-
-    One tensor at a time is in memory. NotFound, FormatError, or HubError for the disk.
-    """
-    with open_state_dict(pt) as state:
-        check_mapper({name: info.shape for name, info in state.tensors.items()}, meta)
-        header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
-        at = 0
-        for name, info in sorted(state.tensors.items()):
-            end = at + 4 * math.prod(info.shape)
-            header[name] = {"dtype": "F32", "shape": info.shape, "data_offsets": [at, end]}
-            at = end
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        with replacing(out_file) as temporary, temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in sorted(state.tensors):
-                file.write(_float32(state, name).data)
-
-
-def _lock_of(out: Path) -> Path:
-    # Not beside `out`: a lock may not be removed while others wait for it, and would stay.
-    key = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:16]
-    return settings.cache_dir() / "locks" / f"{key}.lock"
 
 
 def _check_widths(upstream: Upstream, bits: int) -> None:
@@ -140,7 +113,7 @@ def _is_done(out: Path, stamp: str, upstream: Upstream, bits: int) -> bool:
     return True
 
 
-def _prepare(partial: Path, stamp: str) -> None:
+def _sweep(partial: Path, stamp: str) -> None:
     """Keep what the same conversion finished; sweep what another, or a killed one, left."""
     mark = partial / _STAMP
     if partial.exists() and not (mark.is_file() and mark.read_text() == stamp):
@@ -150,9 +123,9 @@ def _prepare(partial: Path, stamp: str) -> None:
     _write(mark, stamp.encode())
 
 
-def _convert(upstream: Upstream, partial: Path, bits: int, progress: Progress) -> None:
+def _write_weights(upstream: Upstream, partial: Path, bits: int, progress: Progress) -> None:
     """Write the mapper and every shard that is not there yet, one at a time."""
-    shards = list(zip(_shards(upstream, partial), upstream.layers(), strict=True))
+    shards = list(zip(_shard_paths(upstream, partial), upstream.layers(), strict=True))
     there = sum(path.exists() for path, _ in shards)
     kept = f"; {there} of {len(shards)} files are there" if there else ""
     progress(f"converting {upstream.name} to {bits} bits{kept}")
@@ -164,29 +137,35 @@ def _convert(upstream: Upstream, partial: Path, bits: int, progress: Progress) -
             continue
         of = f"layer {i} of {upstream.num_layers}" if i else "the embedding"
         progress(f"converting {of}")
-        _save(path, _shard(upstream, names, bits))
+        tensors = _make_shard(upstream, names, bits)
+        with replacing(path) as temporary:
+            try:
+                mx.save_safetensors(str(temporary), tensors, {"format": "mlx"})
+            except RuntimeError as error:
+                raise DiskError(f"cannot write {path}: {error}") from error
+        del tensors  # before the next are made
         mx.clear_cache()
 
 
-def _shards(upstream: Upstream, folder: Path) -> list[Path]:
-    """The file of the embedding, then that of each layer."""
+def _shard_paths(upstream: Upstream, folder: Path) -> list[Path]:
+    """Return the file of the embedding, then that of each layer."""
     last = upstream.num_layers
     names = [f"model-{i:05d}-of-{last:05d}.safetensors" for i in range(last + 1)]
     return [folder / ENCODER / name for name in names]
 
 
-def _shard(upstream: Upstream, names: list[str], bits: int) -> dict[str, mx.array]:
-    """The named tensors as they are to be written, evaluated; their sources are let go."""
+def _make_shard(upstream: Upstream, names: list[str], bits: int) -> dict[str, mx.array]:
+    """Make the named tensors as they are to be written, evaluated; their sources are let go."""
     opened = {file: _load(file) for file in {upstream.files[name] for name in names}}
     made: dict[str, mx.array] = {}
     for name in names:
         # Popped: an array that stays in the dictionary stays in memory once it is evaluated.
-        made |= _converted(name, opened[upstream.files[name]].pop(name), bits)
+        made |= _convert_tensor(name, opened[upstream.files[name]].pop(name), bits)
     return made
 
 
-def _converted(name: str, tensor: mx.array, bits: int) -> dict[str, mx.array]:
-    """A tensor as it is to be written: itself, or its packed parts; FormatError for NaN."""
+def _convert_tensor(name: str, tensor: mx.array, bits: int) -> dict[str, mx.array]:
+    """Return what is to be written of a tensor: it, or its packed parts; FormatError for NaN."""
     made = {name: tensor.astype(mx.float32) if bits == 32 else tensor}
     if _is_packed(name, tensor.shape, bits):
         parts = mx.quantize(tensor, group_size=GROUP_SIZE, bits=bits)
@@ -204,22 +183,10 @@ def _converted(name: str, tensor: mx.array, bits: int) -> dict[str, mx.array]:
     return made
 
 
-def _float32(state: StateDict, name: str) -> np.ndarray:
-    array = state.read(name)
-    if state.tensors[name].dtype == "bf16":
-        array = (array.astype("<u4") << 16).view("<f4")
-    array = np.ascontiguousarray(array, "<f4")
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite([array.max(), array.min()]).all()
-    if not finite:
-        raise FormatError(f"the mapper's {name} holds values that are not finite")
-    return array
-
-
-def _finish(upstream: Upstream, partial: Path, bits: int, stamp: str) -> None:
+def _write_texts(upstream: Upstream, partial: Path, bits: int, stamp: str) -> None:
     """Write all that is small: the index, the configs, the tokenizer; meta.json comes last."""
     folder, weight_map, num_bytes = partial / ENCODER, {}, 0
-    for path in _shards(upstream, partial):
+    for path in _shard_paths(upstream, partial):
         for name, slot in safetensors_index(path).items():
             weight_map[name] = path.name
             num_bytes += slot.num_bytes
@@ -231,29 +198,21 @@ def _finish(upstream: Upstream, partial: Path, bits: int, stamp: str) -> None:
     made = {"bits": bits, "group_size": GROUP_SIZE, "source": upstream.name, "stamp": stamp}
     for name, data in upstream.texts.items():
         _write(folder / name, data)
-    _write(folder / "model.safetensors.index.json", _dumped(index))
-    _write(folder / "config.json", _dumped(config))
-    _write(partial / META, _dumped({**upstream.meta, CONVERTED: made}))
+    _write_json(folder / "model.safetensors.index.json", index)
+    _write_json(folder / "config.json", config)
+    _write_json(partial / META, {**upstream.meta, CONVERTED: made})
 
 
 def _load(file: Path) -> dict[str, mx.array]:
-    """A file's tensors, lazy: only what is evaluated is read."""
+    """Load a file's tensors, lazily: only what is evaluated is read."""
     try:
         return cast(dict[str, mx.array], mx.load(str(file)))
     except RuntimeError as error:
         raise FormatError(f"{file} is damaged: {error}") from error
 
 
-def _save(path: Path, tensors: dict[str, mx.array]) -> None:
-    with replacing(path) as temporary:
-        try:
-            mx.save_safetensors(str(temporary), tensors, {"format": "mlx"})
-        except RuntimeError as error:
-            raise HubError(f"cannot write {path}: {error}") from error
-
-
-def _dumped(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from paw_mlx.adapter import Adapter, Lora, Site
-from paw_mlx.convert.factors import Factors, difference, padded
+from paw_mlx.adapter import Lora, Site
+from paw_mlx.convert.factors import Factors, difference, pad
 
 if TYPE_CHECKING:
-    from paw_mlx.convert.convert import Artifact
+    from paw_mlx.convert.program import Artifact
     from paw_mlx.program import Program
 
 _TEXTS = ("spec", "pseudo_program", "template", "interpreter")
@@ -63,18 +63,18 @@ class Diff:
 
     @property
     def adapter(self) -> Moved:
-        return _total(list(self.sites.values()))
+        return _add_up(list(self.sites.values()))
 
     @property
     def layers(self) -> dict[int, Moved]:
-        return self._over(lambda site: site.layer)
+        return self._group(lambda site: site.layer)
 
     @property
     def modules(self) -> dict[str, Moved]:
-        return self._over(lambda site: site.module)
+        return self._group(lambda site: site.module)
 
     def record(self) -> dict[str, Any]:
-        """The changes as JSON has them."""
+        """Return the changes as JSON has them."""
         return {
             "texts": dict(self.texts),
             "meta": asdict(self.meta),
@@ -85,88 +85,83 @@ class Diff:
             "only_b": [str(site) for site in self.only_b],
         }
 
-    def _over(self, key: Callable[[Site], Any]) -> dict[Any, Moved]:
-        """Norms over the sites that share a layer or a module, sorted by it."""
+    def _group(self, key: Callable[[Site], Any]) -> dict[Any, Moved]:
+        """Add up the sites that share a layer or a module, sorted by it."""
         groups: dict[Any, list[Moved]] = {}
         for site, moved in self.sites.items():
             groups.setdefault(key(site), []).append(moved)
-        return {name: _total(groups[name]) for name in sorted(groups)}
+        return {name: _add_up(groups[name]) for name in sorted(groups)}
 
 
 def diff(a: Artifact, b: Artifact) -> Diff:
-    """What changed from `a` to `b`; bare adapters have no texts and no meta."""
-    one, other = a.adapter, b.adapter
+    """Return what changed from `a` to `b`; bare adapters have no texts and no meta."""
+    one, other = a.adapter.sites, b.adapter.sites
+    sites = sorted({*one, *other})
+    texts = {}
+    for name in _TEXTS:
+        lines = difflib.unified_diff(_lines(a.program, name), _lines(b.program, name), lineterm="")
+        texts[name] = list(lines)[2:]  # without the names of files
     return Diff(
-        texts={name: lines for name in _TEXTS if (lines := _lines(a.program, b.program, name))},
-        meta=_meta(a.program, b.program),
-        only_a=_only(one, other),
-        only_b=_only(other, one),
-        sites=_moved(one, other),
+        texts={name: lines for name, lines in texts.items() if lines},
+        meta=_diff_meta(a.program, b.program),
+        only_a=_only_in(one, other),
+        only_b=_only_in(other, one),
+        sites={site: _measure(one.get(site), other.get(site)) for site in sites},
     )
 
 
-def _lines(a: Program | None, b: Program | None, name: str) -> list[str]:
-    """A unified diff without the names of files; empty for equal texts."""
-    return list(difflib.unified_diff(_text(a, name), _text(b, name), lineterm=""))[2:]
-
-
-def _text(program: Program | None, name: str) -> list[str]:
+def _lines(program: Program | None, name: str) -> list[str]:
     if program is None:
         return []
     text = program.template.text if name == "template" else getattr(program, name)
     return text.split("\n") if text else []
 
 
-def _meta(a: Program | None, b: Program | None) -> MetaChanges:
-    one, other = (
-        {k: v for k, v in _flat(program.meta).items() if k not in _TEXTS} if program else {}
-        for program in (a, b)
-    )  # of what meta repeats, the texts are told already
+def _diff_meta(a: Program | None, b: Program | None) -> MetaChanges:
+    one, other = _own_meta(a), _own_meta(b)
+    both = sorted(one.keys() & other.keys())
     return MetaChanges(
         added={key: other[key] for key in sorted(other.keys() - one.keys())},
         removed={key: one[key] for key in sorted(one.keys() - other.keys())},
-        changed={
-            key: (one[key], other[key])
-            for key in sorted(one.keys() & other.keys())
-            if one[key] != other[key]
-        },
+        changed={key: (one[key], other[key]) for key in both if one[key] != other[key]},
     )
 
 
-def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested objects as one, their keys joined by dots; an empty one stays a value."""
+def _own_meta(program: Program | None) -> dict[str, Any]:
+    """Return a program's meta without the texts that it repeats: they are told already."""
+    flat = _flatten(program.meta) if program else {}
+    return {key: value for key, value in flat.items() if key not in _TEXTS}
+
+
+def _flatten(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Make one object of nested ones, their keys joined by dots; an empty one stays a value."""
     flat: dict[str, Any] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping) and inner:
-            flat |= _flat(inner, f"{path}{key}.")
+            flat |= _flatten(inner, f"{path}{key}.")
         else:
             flat[f"{path}{key}"] = inner
     return flat
 
 
-def _only(one: Adapter, other: Adapter) -> tuple[Site, ...]:
-    """The sites of one that the other lacks, or has in another shape."""
-    return tuple(sorted(s for s, lora in one.sites.items() if not _same_shape(lora, other, s)))
+def _only_in(one: Mapping[Site, Lora], other: Mapping[Site, Lora]) -> tuple[Site, ...]:
+    """Return the sites of one that the other lacks, or has in another shape."""
+    return tuple(
+        site
+        for site, lora in sorted(one.items())
+        if site not in other or other[site].shape != lora.shape
+    )
 
 
-def _same_shape(lora: Lora, adapter: Adapter, site: Site) -> bool:
-    return site in adapter.sites and adapter.sites[site].shape == lora.shape
-
-
-def _moved(a: Adapter, b: Adapter) -> dict[Site, Moved]:
-    """How far each site of either moved; from or to nothing where only one has it."""
-    sites = sorted({*a.sites, *b.sites})
-    return {site: _site(a.sites.get(site), b.sites.get(site)) for site in sites}
-
-
-def _site(one: Lora | None, other: Lora | None) -> Moved:
+def _measure(one: Lora | None, other: Lora | None) -> Moved:
+    """Measure how far a site moved; from or to nothing where only one has it."""
     like = one or other
     assert like is not None
     a, b = (Factors.of(lora) if lora else Factors.nothing(like) for lora in (one, other))
     if one and other and one.shape != other.shape:  # all of one went, all of the other came
         return Moved(a.norm(), b.norm(), math.hypot(a.norm(), b.norm()))
-    return Moved(a.norm(), b.norm(), difference(*padded(a, b)).norm())
+    return Moved(a.norm(), b.norm(), difference(*pad(a, b)).norm())
 
 
-def _total(moved: list[Moved]) -> Moved:
+def _add_up(moved: list[Moved]) -> Moved:
     return Moved(*(math.hypot(*column) for column in zip(*moved, strict=True)))

@@ -28,15 +28,20 @@ class Factors(NamedTuple):
 
     @classmethod
     def of(cls, lora: Lora) -> Factors:
-        """Those of a site, its scale in float32, as everything that runs it has it."""
+        """Return those of a site, its scale in float32, as everything that runs it has it."""
         scale = float(np.float32(lora.scale))
         return cls(lora.A.dense().astype(np.float64), scale * lora.B.dense().astype(np.float64))
 
     @classmethod
     def nothing(cls, like: Lora) -> Factors:
-        """Those of a site that is not there."""
+        """Return those of a site that is not there."""
         d_in, d_out = like.shape
         return cls(np.zeros((0, d_in)), np.zeros((d_out, 0)))
+
+    def to_rank(self, rank: int) -> Factors:
+        """Return the same delta with a larger rank: zeros are added."""
+        more = rank - len(self.A)
+        return Factors(np.pad(self.A, [(0, more), (0, 0)]), np.pad(self.B, [(0, 0), (0, more)]))
 
     def abs(self) -> Factors:
         return Factors(np.abs(self.A), np.abs(self.B))
@@ -45,50 +50,46 @@ class Factors(NamedTuple):
         return bool(np.isfinite(self.A).all() and np.isfinite(self.B).all())
 
     def largest(self) -> float:
-        """The largest element of the delta by magnitude, multiplied in float32."""
+        """Return the largest element of the delta by magnitude, multiplied in float32."""
         peaks = [max(part.max(), -part.min()) for part in self._products()]
         peak = float(np.max(peaks))
         return math.inf if math.isnan(peak) else peak
 
     def norm(self) -> float:
-        """The Frobenius norm of the delta: sqrt(trace(B'B AA'))."""
+        """Return the Frobenius norm of the delta: sqrt(trace(B'B AA'))."""
         return math.sqrt(max(float(np.sum((self.B.T @ self.B) * (self.A @ self.A.T))), 0.0))
 
     def noise(self) -> float:
-        """The relative error of a product of this rank in float32, casts included."""
+        """Return the relative error of a product of this rank in float32, casts included."""
         return (len(self.A) + 4) * U
 
     def is_noise(self) -> bool:
-        """Whether float32 cannot tell the delta from zero."""
+        """Return whether float32 cannot tell the delta from zero."""
         pairs = zip(self._products(), self.abs()._products(), strict=True)
         return all((np.abs(off) <= self.noise() * size).all() for off, size in pairs)
 
     def _products(self) -> Iterator[np.ndarray]:
-        """The delta in float32, some rows at a time."""
+        """Yield the delta in float32, some rows at a time."""
         A, B = self.A.astype(np.float32), self.B.astype(np.float32)
         rows = max(_CHUNK // A.shape[1], 1)
         for start in range(0, len(B), rows):
             yield B[start : start + rows] @ A
 
 
-def padded(one: Factors, other: Factors) -> tuple[Factors, Factors]:
-    """Both with the rank of the larger, zeros added."""
+def pad(one: Factors, other: Factors) -> tuple[Factors, Factors]:
+    """Give both the rank of the larger, zeros added."""
     rank = max(len(one.A), len(other.A))
-    pads = ((f, rank - len(f.A)) for f in (one, other))
-    first, second = (
-        Factors(np.pad(f.A, [(0, n), (0, 0)]), np.pad(f.B, [(0, 0), (0, n)])) for f, n in pads
-    )
-    return first, second
+    return one.to_rank(rank), other.to_rank(rank)
 
 
 def difference(one: Factors, other: Factors) -> Factors:
-    """other - one, of equal rank: B2 A2 - B1 A1 = [B2 - B1, B1] @ [A2; A2 - A1]."""
+    """Return other - one, of equal rank: B2 A2 - B1 A1 = [B2 - B1, B1] @ [A2; A2 - A1]."""
     (A1, B1), (A2, B2) = one, other
     return Factors(np.vstack([A2, A2 - A1]), np.hstack([B2 - B1, B1]))
 
 
 def is_zero(change: Factors) -> bool:
-    """Whether a `difference` vanishes, product by product."""
+    """Return whether a `difference` vanishes, product by product."""
     rank = len(change.A) // 2
     return all(
         not change.B[:, half].any() or not change.A[half].any()

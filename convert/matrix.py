@@ -1,6 +1,7 @@
 """`convert/README.md`, from the tables that the code works by.
 
-`python -m paw_mlx.convert.matrix` writes it anew; a test holds them together.
+`python -m paw_mlx.convert.matrix` writes it anew; a test holds them together. The sections that
+comments mark are part of `docs/layouts.md`, too.
 """
 
 from __future__ import annotations
@@ -8,26 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from paw_mlx.convert.program import LAYOUTS
 from paw_mlx.formats import DTYPES
 from paw_mlx.formats.peft_refusals import REFUSED, REFUSED_TYPES
 
-# layout -> (--to, what it is, who reads it)
-LAYOUTS = {
-    "paw": ("paw", "a `.paw` archive: prompt and adapter", "every PAW runtime"),
-    "directory": ("dir", "the same, unpacked", "this one, the PAW hub"),
-    "peft": ("peft", "`adapter_config.json`, `adapter_model.safetensors`", "peft, vLLM"),
-    "gguf": ("gguf", "one adapter file", "llama.cpp, the official SDK"),
-    "mlx": ("mlx", "`adapter_config.json`, `adapters.safetensors`", "mlx-lm"),
-    "paw-v2": ("", "the legacy `.paw`", ""),
-    "torch": ("", "`adapter_model.bin`, or a `.pt` or `.bin` that holds A and B", ""),
+# layout -> (what it is, who reads it); what `--to` calls it, and its dtypes, the code knows.
+ABOUT = {
+    "paw": ("a `.paw` archive: prompt and adapter", "every PAW runtime"),
+    "directory": ("the same, unpacked", "this one, the PAW hub"),
+    "peft": ("`adapter_config.json`, `adapter_model.safetensors`", "peft, vLLM"),
+    "gguf": ("one adapter file", "llama.cpp, the official SDK"),
+    "mlx": ("`adapter_config.json`, `adapters.safetensors`", "mlx-lm"),
+    "paw-v2": ("the legacy `.paw`", ""),
+    "torch": ("`adapter_model.bin`, or a `.pt` or `.bin` that holds A and B", ""),
 }
 
 
 def page() -> str:
-    """The whole of `convert/README.md`."""
+    """Return the whole of `convert/README.md`."""
+    options = {layout: f"`{to}`" for to, layout in LAYOUTS.items()}
     layouts = [
-        [f"`{to}`" if to else "", what, "✓", ", ".join(DTYPES.get(layout, ())) or "", readers]
-        for layout, (to, what, readers) in LAYOUTS.items()
+        [options.get(layout, ""), what, "✓", ", ".join(DTYPES.get(layout, ())), readers]
+        for layout, (what, readers) in ABOUT.items()
     ]
     refused = [[f"`{key}`", entry.reason, entry.remedy] for key, entry in REFUSED.items()]
     types = [[f"`{key}`", entry.reason, entry.remedy] for key, entry in REFUSED_TYPES.items()]
@@ -39,6 +42,7 @@ def page() -> str:
             _table(["in `adapter_config.json`", "why not", "what to do"], refused),
             "",
             _table(["`peft_type`", "why not", "what to do"], types),
+            _END,
         ]
     )
 
@@ -53,6 +57,8 @@ rounding of the target allows. The receipt is printed; what fails it never takes
 This page is made of the tables that the code works by, with `python -m paw_mlx.convert.matrix`.
 
 ## Layouts
+
+<!-- --8<-- [start:layouts] -->
 """
 _AFTER_LAYOUTS = """
 SRC is known by its bytes, never by its name. `--dtype` chooses among what DST is written in;
@@ -64,10 +70,15 @@ A torch checkpoint says no alpha: give `--alpha` (alpha / rank is the scale), an
 guessed. Its pickle is read by a small machine that knows tensors and nothing else; whatever else
 it would call is refused by name.
 
+<!-- --8<-- [end:layouts] -->
+<!-- --8<-- [start:refused] -->
+
 ## What is refused
 
 What PEFT can say and A and B alone cannot:
 """
+_END = """
+<!-- --8<-- [end:refused] -->"""
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -47,8 +47,8 @@ class Machine:
         self._memo: dict[int, object] = {}
 
     def run(self, data: bytes) -> object:
-        """The value that the pickle describes, of plain values and what `calls` return."""
-        for name, argument in _opcodes(data):
+        """Return the value that the pickle describes: plain values, and what `calls` return."""
+        for name, argument in _read_opcodes(data):
             self._step(name, argument)
         if self._below or len(self._stack) != 1:
             raise FormatError(
@@ -64,7 +64,7 @@ class Machine:
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINFLOAT":
                 self._stack.append(argument)
             case "BININT" | "BININT1" | "BININT2" | "LONG1":
-                self._stack.append(_bounded(argument))
+                self._stack.append(_check_bits(argument))
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 self._stack.append(_CONSTANTS[name])
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
@@ -73,18 +73,18 @@ class Machine:
                 self._below.append(self._stack)
                 self._stack = []
             case "TUPLE":
-                items = self._marked()
+                items = self._pop_to_mark()
                 self._stack.append(tuple(items))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                self._stack.append(tuple(self._popped(int(name[-1]))))
+                self._stack.append(tuple(self._pop(int(name[-1]))))
             case "APPEND":
-                self._append(self._popped(1))
+                self._append(self._pop(1))
             case "APPENDS":
-                self._append(self._marked())
+                self._append(self._pop_to_mark())
             case "SETITEM":
-                self._set(self._popped(2))
+                self._set(self._pop(2))
             case "SETITEMS":
-                self._set(self._marked())
+                self._set(self._pop_to_mark())
             case "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = self._top()
             case "MEMOIZE":
@@ -94,13 +94,13 @@ class Machine:
             case "GLOBAL":
                 self._find(*argument.split(" ", 1))
             case "STACK_GLOBAL":
-                self._find(*self._popped(2))
+                self._find(*self._pop(2))
             case "BINPERSID":
-                self._stack.append(self._persistent(*self._popped(1)))
+                self._stack.append(self._persistent(*self._pop(1)))
             case "REDUCE":
-                self._call(*self._popped(2))
+                self._call(*self._pop(2))
             case "BUILD":
-                self._build(*self._popped(1))
+                self._build(*self._pop(1))
             case _:
                 asked = f" {shown(argument)}" if isinstance(argument, str) else ""
                 raise FormatError(f"data.pkl has the opcode {name}{asked}, which no state dict has")
@@ -110,8 +110,8 @@ class Machine:
             raise FormatError("data.pkl takes a value that it never put on the stack")
         return self._stack[-1]
 
-    def _popped(self, count: int) -> list[Any]:
-        """The last values, in the order they were pushed; never those below a mark."""
+    def _pop(self, count: int) -> list[Any]:
+        """Pop the last values, in the order they were pushed; never those below a mark."""
         if len(self._stack) < count:
             raise FormatError(
                 f"data.pkl takes {count} values from the stack, and there are {len(self._stack)}"
@@ -120,8 +120,8 @@ class Machine:
         del self._stack[-count:]
         return items
 
-    def _marked(self) -> list[Any]:
-        """All values since the last mark."""
+    def _pop_to_mark(self) -> list[Any]:
+        """Pop all values since the last mark."""
         if not self._below:
             raise FormatError("data.pkl looks for a mark that it never set")
         items, self._stack = self._stack, self._below.pop()
@@ -175,7 +175,7 @@ class Machine:
 
 
 def kind(value: object) -> str:
-    """An untrusted value in a few words; containers, which may hold themselves, by size."""
+    """Say what an untrusted value is; containers, which may hold themselves, by size."""
     if isinstance(value, Global):
         return f"the global {shown(value.name)}"
     if value is None or type(value) in (str, int, float, bool):
@@ -185,7 +185,7 @@ def kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _bounded(number: int) -> int:
+def _check_bits(number: int) -> int:
     if number.bit_length() > _MAX_BITS:
         raise FormatError(
             f"data.pkl has an integer of {number.bit_length()} bits (limit {_MAX_BITS})"
@@ -193,8 +193,8 @@ def _bounded(number: int) -> int:
     return number
 
 
-def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
-    """The pickle's opcodes and their arguments; reading them allocates no more than they hold."""
+def _read_opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield opcodes and their arguments; reading them allocates no more than they hold."""
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count >= MAX_OPCODES:

@@ -23,8 +23,8 @@ _TIE = 1 - 2**-12
 
 
 def rounding_error(values: np.ndarray, dtype: str) -> np.ndarray:
-    """At most this much, elementwise, may writing float32 values (rows, columns) as `dtype`
-    change them."""
+    """Return how much, at most, writing float32 values (rows, columns) as `dtype` may change
+    each of them."""
     if dtype == "f32":
         return np.zeros_like(values)
     if dtype in _FLOATS:
@@ -44,6 +44,6 @@ def rounding_error(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _clipped(blocks: np.ndarray) -> np.ndarray:
-    """The elements whose sign is not the one of their block's largest; at a tie, all."""
+    """Mark the elements whose sign is not the one of their block's largest; at a tie, all."""
     top, low = blocks.max(axis=1, keepdims=True), -blocks.min(axis=1, keepdims=True)
     return np.where(blocks > 0, low >= top * _TIE, top >= low * _TIE)

@@ -22,7 +22,8 @@ from paw_mlx.convert import torch_zip
 from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
 from paw_mlx.errors import AdapterMismatch, FormatError, OptionError, listed
 from paw_mlx.formats import peft
-from paw_mlx.formats.lora_names import is_lora, located
+from paw_mlx.formats.lora_names import is_lora, locate
+from paw_mlx.formats.peft_refusals import check_tensors
 from paw_mlx.formats.sites import Found
 from paw_mlx.formats.tensors import FLOATS, Raw
 from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes, shown
@@ -34,13 +35,13 @@ _MAX_SHARDS = 128  # all of them are open at once
 
 
 def is_torch(path: Path) -> bool:
-    """Whether this module reads what is there: a file of torch.save, or a folder with such."""
+    """Return whether this module reads what is there: a file of torch.save, or a folder of it."""
     path = Path(path)
     if not path.is_dir():
         return path.name.endswith(INDEX) or torch_zip.is_torch(path)
     if (path / peft.WEIGHTS).exists():  # which PEFT prefers, too
         return False
-    return (path / PEFT_BIN).is_file() or bool(_indexes(path))
+    return (path / PEFT_BIN).is_file() or bool(_find_indexes(path))
 
 
 def read(
@@ -58,17 +59,17 @@ def read(
     folder = path if path.is_dir() else path.parent
     config = peft.read_config(folder) if (folder / peft.CONFIG).is_file() else None
     with ExitStack() as stack:
-        tensors = _opened(path, stack)
+        tensors = _open(path, stack)
         if config is None:
-            found = Found(_adapter(path, tensors.of_lora(), profile, alpha), "")
+            found = Found(_make_adapter(path, tensors.of_lora(), profile, alpha), "")
         else:
             # Only a checkpoint may hold the base besides; in a PEFT file it would be a part of it.
-            is_peft = _file(path).name == PEFT_BIN
+            is_peft = _find_file(path).name == PEFT_BIN
             found = peft.adapter_of(config, tensors if is_peft else tensors.of_lora(), profile)
     _check_options(found.adapter, rank, alpha)
     found.adapter.check_finite()
     if base := profile or find_profile(found.interpreter):
-        found.adapter.check(base)
+        base.check(found.adapter)
     return found
 
 
@@ -93,18 +94,18 @@ class _Tensors(Mapping[str, Raw | Matrix]):
         return len(self._states)
 
     def of_lora(self) -> _Tensors:
-        """Only the A and B of whatever modules."""
+        """Return only the A and B of whatever modules."""
         return _Tensors({name: state for name, state in self._states.items() if is_lora(name)})
 
 
-def _opened(path: Path, stack: ExitStack) -> _Tensors:
-    """The tensors that are at a path, their files open until `stack` ends."""
-    path = _file(path)
+def _open(path: Path, stack: ExitStack) -> _Tensors:
+    """Open the tensors that are at a path; their files are open until `stack` ends."""
+    path = _find_file(path)
     if not path.name.endswith(INDEX):
         state = stack.enter_context(open_state_dict(path, nested=NESTED))
         _check_names(path, state.tensors)
         return _Tensors(dict.fromkeys(state.tensors, state))
-    weight_map = _weight_map(path)
+    weight_map = _read_weight_map(path)
     _check_names(path, weight_map)
     # Shards of nothing but the base stay closed.
     files = sorted({file for name, file in weight_map.items() if is_lora(name)})
@@ -125,8 +126,8 @@ def _opened(path: Path, stack: ExitStack) -> _Tensors:
 
 
 def _check_names(path: Path, names: Collection[str]) -> None:
-    """FormatError if there is no LoRA among these, or more than a plain one."""
-    peft.check_tensors(names)
+    """Raise FormatError if there is no LoRA among these, or more than a plain one."""
+    check_tensors(names)
     if not any(is_lora(name) for name in names):
         raise FormatError(
             f"{path} holds {len(names)} tensors and no lora_A and lora_B among them: "
@@ -135,13 +136,13 @@ def _check_names(path: Path, names: Collection[str]) -> None:
         )
 
 
-def _file(path: Path) -> Path:
-    """The file to open: the path itself, or what its folder holds."""
+def _find_file(path: Path) -> Path:
+    """Find the file to open: the path itself, or what its folder holds."""
     if not path.is_dir():
         return path
     if (path / PEFT_BIN).is_file():
         return path / PEFT_BIN
-    indexes = _indexes(path)
+    indexes = _find_indexes(path)
     if len(indexes) != 1:
         raise FormatError(
             f"{path} holds {len(indexes)} indexes of shards: "
@@ -151,12 +152,12 @@ def _file(path: Path) -> Path:
     return indexes[0]
 
 
-def _indexes(folder: Path) -> list[Path]:
+def _find_indexes(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{INDEX}"))
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    """Which shard has which tensor; FormatError unless all are files beside the index."""
+def _read_weight_map(index: Path) -> dict[str, str]:
+    """Read which shard has which tensor; FormatError unless all are files beside the index."""
     found = json_object(read_bytes(index, MAX_TEXT_BYTES), index.name).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise FormatError(f"{index} has no weight_map of tensors to shards")
@@ -172,11 +173,11 @@ def _is_plain(file: object) -> bool:
     return Path(file).name == file and file not in ("", "..")
 
 
-def _adapter(
+def _make_adapter(
     path: Path, tensors: _Tensors, profile: Profile | None, alpha: float | None
 ) -> Adapter:
-    """The adapter of tensors without a config."""
-    pairs, _ = located(tensors, profile)
+    """Make the adapter of tensors without a config."""
+    pairs, _ = locate(tensors, profile)
     if alpha is None:
         raise OptionError(
             f"{path} does not say its alpha, and the scale is alpha / rank: give --alpha",
@@ -194,7 +195,7 @@ def _adapter(
 
 
 def _check_options(adapter: Adapter, rank: int | None, alpha: float | None) -> None:
-    """OptionError if the tensors or the config say otherwise."""
+    """Raise OptionError if the tensors or the config say otherwise."""
     others = [f"{s}: {lora.rank}" for s, lora in sorted(adapter.sites.items()) if lora.rank != rank]
     if rank is not None and others:
         raise OptionError(

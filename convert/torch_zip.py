@@ -52,7 +52,7 @@ class Archive:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._size = file.seek(0, 2)
-        self.members = {member.name: member for member in self._listed()}
+        self.members = {member.name: member for member in self._list_members()}
         if "data.pkl" not in self.members:
             raise FormatError("the archive has no data.pkl, so torch.save did not write it")
         order = self.read("byteorder", 16) if "byteorder" in self.members else b"little"
@@ -63,7 +63,7 @@ class Archive:
         self._file.close()
 
     def read(self, name: str, limit: int) -> bytes:
-        """A whole member of at most `limit` bytes."""
+        """Read a whole member of at most `limit` bytes."""
         member = self.members[name]
         if member.num_bytes > limit:
             raise FormatError(f"{name} has {member.num_bytes} bytes (limit {limit})")
@@ -88,20 +88,20 @@ class Archive:
                 f"not {member.crc:08x}"
             )
 
-    def _listed(self) -> list[Member]:
-        """Every member, checked against its local header and the file's size."""
+    def _list_members(self) -> list[Member]:
+        """List every member, checked against its local header and the file's size."""
         _check_magic(self._file)
         _check_end(self._file, self._size)
         try:
             infos = zipfile.ZipFile(self._file).infolist()
             _check_names([info.orig_filename for info in infos])
-            return [self._member(info) for info in infos]
+            return [self._check_member(info) for info in infos]
         except _BROKEN as error:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(f"this is no readable ZIP: {shown(str(error))}") from error
 
-    def _member(self, info: zipfile.ZipInfo) -> Member:
+    def _check_member(self, info: zipfile.ZipInfo) -> Member:
         name, flags = info.orig_filename, info.flag_bits
         self._file.seek(info.header_offset)
         header = self._file.read(30)
@@ -130,9 +130,9 @@ class Archive:
 
 
 def is_torch(path: Path) -> bool:
-    """Whether a regular file begins as torch's do, those that are refused by name included."""
+    """Return whether a regular file begins as torch's do, those refused by name included."""
     try:
-        with opened(path) as file:
+        with open_file(path) as file:
             head = file.read(512)
     except (FormatError, NotFound):
         return False
@@ -141,7 +141,7 @@ def is_torch(path: Path) -> bool:
     return is_zip or head.startswith(_LEGACY)
 
 
-def opened(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
     """Open a regular file; NotFound or FormatError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -154,7 +154,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def _check_magic(file: BinaryIO) -> None:
-    """FormatError for what is no ZIP, by the name of what it is."""
+    """Raise FormatError for what is no ZIP, by the name of what it is."""
     file.seek(0)
     head = file.read(512)
     if head[:4] == b"PK\3\4":
@@ -187,7 +187,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
 
 
 def _check_names(names: list[str]) -> None:
-    """FormatError unless all members are in one folder, once, and none is code."""
+    """Raise FormatError unless all members are in one folder, once, and none is code."""
     folder = names[0].partition("/")[0] if names else ""
     seen: set[str] = set()
     for name in names:

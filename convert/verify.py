@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from paw_mlx.cases import json_line, numbered_lines
-from paw_mlx.convert.receipt import Receipt, compare
+from paw_mlx.convert.compare import compare
+from paw_mlx.convert.receipt import Receipt
 from paw_mlx.errors import FormatError, InputTooLong, OptionError
-from paw_mlx.interpreter import lora
-from paw_mlx.interpreter.decode import prefill
-from paw_mlx.interpreter.kv import KV
-from paw_mlx.interpreter.weights import Base
+from paw_mlx.interpreter.adapters import lora
+from paw_mlx.interpreter.engine.decode import prefill
+from paw_mlx.interpreter.engine.kv import KV
+from paw_mlx.interpreter.models.load import Base
 from paw_mlx.program import Template
+from paw_mlx.rows.jsonl import numbered_lines, read_jsonl
 
 if TYPE_CHECKING:
-    from paw_mlx.convert.convert import Artifact
+    from paw_mlx.convert.program import Artifact
 
 INPUTS = ("The server is down.", "Is Friday good for you?", "12 pears, 3 figs and a lemon: $4.50")
 NEAR_TIE = 0.1  # nats: the better token is at most a tenth likelier than the other
@@ -50,6 +51,11 @@ class Run:
     @property
     def equal(self) -> bool:
         return self.parted is None
+
+    @property
+    def is_near_tie(self) -> bool:
+        """Whether a rounding is enough to make them part where they do."""
+        return self.gap is not None and self.gap <= NEAR_TIE
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Verdict:
         return f"They are the same: {self.receipt}."
 
     def record(self) -> dict[str, Any]:
-        """The verdict as JSON has it."""
+        """Return the verdict as JSON has it."""
         return {
             "ok": self.ok,
             "verdict": str(self),
@@ -103,29 +109,26 @@ def verify(
     """
     receipt = compare(a.adapter, b.adapter, mutual=True)
     if base is None:
-        return Verdict(receipt, _differing(a, b), ())
-    with _sides(base, a, b) as (one, other):
-        runs = tuple(_run(one, other, text, max_tokens) for text in inputs)
-    return Verdict(receipt, _differing(a, b), runs)
+        return Verdict(receipt, _differing_texts(a, b), ())
+    with _both_on(base, a, b) as (one, other):
+        runs = tuple(_run_in_step(one, other, text, max_tokens) for text in inputs)
+    return Verdict(receipt, _differing_texts(a, b), runs)
 
 
 def read_inputs(path: Path) -> list[str]:
-    """Inputs from a file: one a line, or the "input" of each row of a `.jsonl`."""
-    numbered = numbered_lines(path, "inputs")
+    """Read inputs from a file: one a line, or the "input" of each row of a `.jsonl`."""
     if path.suffix != ".jsonl":
-        return [line.rstrip("\r") for _, line in numbered]
-    return [_input(path, number, line) for number, line in numbered]
+        return [line.rstrip("\r") for _, line in numbered_lines(path, "inputs")]
+    inputs = []
+    for number, row in read_jsonl(path, "inputs"):
+        if not isinstance(row, dict) or not isinstance(row.get("input"), str):
+            raise FormatError(f'{path}, line {number}: a row needs the string "input"')
+        inputs.append(row["input"])
+    return inputs
 
 
-def _input(path: Path, number: int, line: str) -> str:
-    row = json_line(path, number, line)
-    if not isinstance(row, dict) or not isinstance(row.get("input"), str):
-        raise FormatError(f'{path}, line {number}: a row needs the string "input"')
-    return str(row["input"])
-
-
-def _differing(a: Artifact, b: Artifact) -> tuple[str, ...]:
-    """The texts that two programs do not share; a bare adapter has none to differ in."""
+def _differing_texts(a: Artifact, b: Artifact) -> tuple[str, ...]:
+    """Return the texts that two programs do not share; a bare adapter has none to differ in."""
     one, other = a.program, b.program
     if one is None or other is None:
         return ()
@@ -136,7 +139,7 @@ class _Side:
     """One artifact on the base: its matrices, and its prefix, evaluated."""
 
     def __init__(self, base: Base, a: Artifact, template: Template) -> None:
-        a.adapter.check(base.profile)
+        base.profile.check(a.adapter)
         self.base, self.suffix = base, template.suffix
         self.pairs = lora.pairs(a.adapter, base.dtype)
         self.prefix = KV(base.model.num_layers)
@@ -147,7 +150,7 @@ class _Side:
             prefill(base.model, tokens, self.prefix)
 
     def start(self, text: str) -> tuple[mx.array, KV]:
-        """The logits (1, V) after the prompt, and what continues it."""
+        """Evaluate a prompt: the logits (1, V) after it, and what continues it."""
         kv, tokens = self.prefix.fork(), self.base.tokenizer.encode_input(text, self.suffix)
         if not tokens:
             raise OptionError("an input is empty, and so is the template after it")
@@ -156,15 +159,15 @@ class _Side:
         return prefill(self.base.model, tokens, kv), kv
 
     def step(self, token: int, kv: KV) -> mx.array:
-        """The logits (1, V) after one more token."""
+        """Evaluate one more token: the logits (1, V) after it."""
         self._attach()
         return self.base.model.logits(self.base.model.hidden(mx.array([[token]]), kv)[:, -1])
 
     def output(self, text: str, limit: int) -> str:
-        """What it says greedily, of its own."""
+        """Return what it says greedily, of its own."""
         logits, kv = self.start(text)
         tokens: list[int] = []
-        while len(tokens) < limit and (token := _best(logits)) not in self.base.eos:
+        while len(tokens) < limit and (token := _best_token(logits)) not in self.base.eos:
             tokens.append(token)
             logits = self.step(token, kv)
         return self.base.tokenizer.decode(tokens).strip()
@@ -181,52 +184,48 @@ class _Side:
 
 
 @contextmanager
-def _sides(base: Base, a: Artifact, b: Artifact) -> Iterator[tuple[_Side, _Side]]:
-    """Both artifacts on one base, which is bare again afterwards."""
-    programs = a.program or b.program, b.program or a.program
-    templates = (program.template if program else Template("", "") for program in programs)
+def _both_on(base: Base, a: Artifact, b: Artifact) -> Iterator[tuple[_Side, _Side]]:
+    """Put both artifacts on one base, which is bare again afterwards."""
     try:
-        one, other = (
-            _Side(base, side, template) for side, template in zip((a, b), templates, strict=True)
-        )
-        yield one, other
+        yield _Side(base, a, _template_of(a, b)), _Side(base, b, _template_of(b, a))
     finally:
         lora.attach(base.groups, {})
 
 
-def _run(one: _Side, other: _Side, text: str, max_tokens: int) -> Run:
-    """Both on one input, in step along the first one's tokens."""
+def _template_of(own: Artifact, other: Artifact) -> Template:
+    """Return the template of one artifact, or of the other, or one that is nothing."""
+    program = own.program or other.program
+    return program.template if program else Template("", "")
+
+
+def _run_in_step(one: _Side, other: _Side, text: str, max_tokens: int) -> Run:
+    """Run both on one input, in step along the first one's tokens."""
     base = one.base
     (first, kv_1), (second, kv_2) = one.start(text), other.start(text)
     limit = min(max_tokens, base.window - max(kv_1.offset, kv_2.offset))
-    off = at_prompt = _off(first, second)
+    off = at_prompt = _difference(first, second)
     tokens: list[int] = []
     parted = gap = None
     while True:
-        token = _best(first)
-        if parted is None and _best(second) != token:
-            parted, gap = len(tokens), _gap(first)
+        token = _best_token(first)
+        if parted is None and _best_token(second) != token:
+            two = mx.topk(first[0].astype(mx.float32), 2)
+            parted, gap = len(tokens), float(mx.abs(two[0] - two[1]))
         if token in base.eos:
             break
         tokens.append(token)
         if len(tokens) == limit:
             break
         first, second = one.step(token, kv_1), other.step(token, kv_2)
-        off = max(off, _off(first, second))
+        off = max(off, _difference(first, second))
     said = base.tokenizer.decode(tokens).strip()
     outputs = said, said if parted is None else other.output(text, limit)
     return Run(text, outputs, len(tokens), at_prompt, off, parted, gap)
 
 
-def _best(logits: mx.array) -> int:
+def _best_token(logits: mx.array) -> int:
     return int(mx.argmax(logits, axis=-1)[0])
 
 
-def _off(first: mx.array, second: mx.array) -> float:
+def _difference(first: mx.array, second: mx.array) -> float:
     return float(mx.abs(first.astype(mx.float32) - second.astype(mx.float32)).max())
-
-
-def _gap(logits: mx.array) -> float:
-    """How far the two best are apart."""
-    two = mx.topk(logits[0].astype(mx.float32), 2)
-    return float(mx.abs(two[0] - two[1]))

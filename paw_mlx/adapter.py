@@ -15,14 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import AdapterMismatch, FormatError, listed
-
-if TYPE_CHECKING:
-    from .profiles import Profile
 
 # dtype -> (elements in a block, bytes in a block); blocks run along a row.
 BLOCKS = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18)}
@@ -39,7 +36,7 @@ class Site(NamedTuple):
 
 
 def row_bytes(dtype: str, columns: int) -> int:
-    """Bytes that a row of `columns` elements takes; FormatError if blocks do not fit."""
+    """Return the bytes that a row of elements takes; FormatError if blocks do not fit."""
     elements, size = BLOCKS[dtype]
     if columns % elements:
         raise FormatError(f"{dtype} stores blocks of {elements}, and a row has {columns} elements")
@@ -74,7 +71,7 @@ class Matrix:
         return self.data.nbytes
 
     def take_rows(self, index: np.ndarray) -> Matrix:
-        """The same rows in another order, still as stored."""
+        """Return the rows in another order, still as stored."""
         return Matrix(self.dtype, (len(index), self.shape[1]), self.data[index])
 
     def dense(self) -> np.ndarray:
@@ -94,7 +91,7 @@ class Matrix:
         return (values * self._block_scales()).reshape(self.shape)
 
     def is_finite(self) -> bool:
-        """Whether no element is NaN or infinite; of quantized blocks only scales can be."""
+        """Return whether no element is NaN or infinite; of quantized blocks only scales can be."""
         if self.dtype in ("f32", "f16", "bf16"):
             return bool(np.isfinite(self.dense()).all())
         return bool(np.isfinite(self._block_scales()).all())
@@ -187,45 +184,27 @@ class Adapter:
         return tuple(sorted({site.module for site in self.sites}))
 
     def delta(self, site: Site) -> np.ndarray:
-        """What the adapter adds to a weight: float32 (d_out, d_in)."""
+        """Return what the adapter adds to a weight: float32 (d_out, d_in)."""
         lora = self.sites[site]
         return np.float32(lora.scale) * (lora.B.dense() @ lora.A.dense())
 
-    def check(self, profile: Profile) -> None:
-        """Raise AdapterMismatch, listing every site the base lacks or shapes otherwise."""
-        known = {site: profile.shapes[site.module] for site in profile.sites()}
-        surplus = [str(site) for site in sorted(self.sites) if site not in known]
-        if surplus:
-            raise AdapterMismatch(
-                f"the adapter names {len(surplus)} sites that {profile.name} does not have: "
-                f"{listed(surplus)}",
-                hint="It was made for another base.",
-            )
-        wrong = [
-            f"{site} is {lora.shape}, the base's {known[site]}"
-            for site, lora in sorted(self.sites.items())
-            if lora.shape != known[site]
-        ]
-        if wrong:
-            raise AdapterMismatch(
-                f"{len(wrong)} sites have another (d_in, d_out) than {profile.name}: "
-                f"{listed(wrong)}",
-                hint="It was made for another base.",
-            )
-
     def check_finite(self) -> None:
         """Raise FormatError, listing every site that holds a NaN or an infinity."""
-        bad = [
+        if bad := self._not_finite:
+            raise FormatError(f"{len(bad)} sites hold NaN or infinite weights: {listed(bad)}")
+
+    @cached_property
+    def _not_finite(self) -> list[str]:
+        # Kept: whoever makes, saves and converts an adapter asks each time.
+        return [
             str(site)
             for site, lora in sorted(self.sites.items())
             if not (lora.A.is_finite() and lora.B.is_finite() and np.isfinite(lora.alpha))
         ]
-        if bad:
-            raise FormatError(f"{len(bad)} sites hold NaN or infinite weights: {listed(bad)}")
 
 
 def missing_sites(sites: Iterable[Site]) -> list[Site]:
-    """Gaps in a set of sites: every module found is expected in every layer of the range."""
+    """Return the gaps: every module found is expected in every layer from first to last."""
     found = set(sites)
     layers = {site.layer for site in found}
     modules = sorted({site.module for site in found})

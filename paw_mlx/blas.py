@@ -33,20 +33,17 @@ def load() -> str | None:
     if named == "none":
         return None
     if named is not None:
-        return _named(named)
-    return next((library for library in _found() if _load(library) is None), None)
-
-
-def _named(library: str) -> str:
-    if problem := _load(library):
-        raise OptionError(
-            f"PAW_MLX_BLAS names {library!r}, which does not load: {problem}",
-            hint="give the path of a BLAS library, or `none` to use MLX's own",
-        )
-    return library
+        if problem := _load(named):
+            raise OptionError(
+                f"PAW_MLX_BLAS names {named!r}, which does not load: {problem}",
+                hint="give the path of a BLAS library, or `none` to use MLX's own",
+            )
+        return named
+    return next((library for library in _candidates() if _load(library) is None), None)
 
 
 def _load(library: str) -> OSError | None:
+    """Load a library, its symbols global; return what was wrong with it."""
     try:
         ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -54,8 +51,8 @@ def _load(library: str) -> OSError | None:
     return None
 
 
-def _found() -> Iterator[str]:
-    """Candidates, best first; those of mkl end in their major version: `libmkl_rt.so.3`."""
+def _candidates() -> Iterator[str]:
+    """Yield libraries to try, best first; mkl's end in a major version: `libmkl_rt.so.3`."""
     yield from sorted(map(str, Path(sys.prefix, "lib").glob("libmkl_rt.so*")), reverse=True)
     try:  # a user's install lies outside sys.prefix
         files = importlib.metadata.files("mkl") or []

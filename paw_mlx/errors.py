@@ -6,12 +6,14 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
 
     PawError(Exception)
     ├─ OptionError      (ValueError)    a caller's argument is wrong
+    │  └─ FieldError                    a field of rows is named that cannot be meant
     ├─ FormatError      (ValueError)    bytes are not what the layout promises
     │  ├─ UnknownLayout                 nothing known was found there
     │  └─ AdapterMismatch               sites, shapes, rank or base do not fit
     ├─ NotFound         (LookupError)   no such program, interpreter or path
-    ├─ HubError         (OSError)       network, checksum, disk
+    ├─ HubError         (OSError)       network, checksum
     │  └─ OfflineError                  offline, and not on this machine
+    ├─ DiskError        (OSError)       a file cannot be written, or there is no room
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
     ├─ CompileError     (RuntimeError)  making a program failed
     │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
@@ -27,6 +29,7 @@ A new error goes under the branch whose remedy it shares; add it here and to a t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class PawError(Exception):
@@ -42,9 +45,22 @@ class PawError(Exception):
         """The ways out, in the order they were added."""
         return list(getattr(self, "__notes__", []))
 
+    def record(self, *, hints: bool = True) -> dict[str, Any]:
+        """Return the error as JSON has it: its class's name, its message and its hints."""
+        record: dict[str, Any] = {"code": type(self).__name__, "message": str(self)}
+        return record | {"hints": self.hints} if hints else record
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell pickle and copy to pass `__init__` by: its arguments are each error's own."""
+        return _revive, (type(self), self.args), self.__dict__
+
 
 class OptionError(PawError, ValueError):
     """A caller's argument is wrong."""
+
+
+class FieldError(OptionError):
+    """A field of rows is named that is not there, or that cannot be added."""
 
 
 class FormatError(PawError, ValueError):
@@ -64,11 +80,15 @@ class NotFound(PawError, LookupError):
 
 
 class HubError(PawError, OSError):
-    """The network, a checksum or the disk failed."""
+    """The network or a checksum failed."""
 
 
 class OfflineError(HubError):
     """Offline, and not on this machine."""
+
+
+class DiskError(PawError, OSError):
+    """A file cannot be written, or the disk has no room for it."""
 
 
 class InputTooLong(PawError, ValueError):
@@ -98,6 +118,13 @@ class ClosedError(PawError, RuntimeError):
 
 class DriftWarning(UserWarning):
     """A program runs on another base than the one it was compiled for; outputs may differ."""
+
+
+def _revive(kind: type[PawError], args: tuple[Any, ...]) -> PawError:
+    """Make an error again, but for its attributes and notes, which pickle sets."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def listed(items: Sequence[object], limit: int = 5) -> str:

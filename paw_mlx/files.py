@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import HubError
+from .errors import DiskError, PawError
 
 _OLD = ".old"
 _HERE = -100  # Linux: AT_FDCWD
@@ -30,35 +30,41 @@ def replacing(path: Path) -> Iterator[Path]:
 
     What the block leaves there may be a file or a folder. If the block raises, or the
     process is interrupted, the temporary path is removed and `path` stays as it was.
-    HubError if the disk refuses.
+    DiskError if the disk refuses.
     """
     path = Path(path)
-    try:
+    with disk_errors(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _put_back(path)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise HubError(f"cannot write {path}: {error.strerror or error}") from error
     temporary, old = folder / path.name, folder / _OLD
     try:
-        yield temporary
-        _sync(temporary)
-        if path.is_symlink() or not path.is_dir():
-            temporary.replace(path)
-        elif not _swapped(temporary, path):
-            path.rename(old)
-            temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, HubError):
-            raise
-        raise HubError(f"cannot write {path}: {error.strerror or error}") from error
+        with disk_errors(f"write {path}"):
+            yield temporary
+            _sync(temporary)
+            if path.is_symlink() or not path.is_dir():
+                temporary.replace(path)
+            elif not _swap(temporary, path):
+                path.rename(old)
+                temporary.replace(path)
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _swapped(one: Path, other: Path) -> bool:
+@contextmanager
+def disk_errors(doing: str) -> Iterator[None]:
+    """Raise what the disk refuses in the block as DiskError: `cannot {doing}: {reason}`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PawError):
+            raise
+        raise DiskError(f"cannot {doing}: {error.strerror or error}") from error
+
+
+def _swap(one: Path, other: Path) -> bool:
     """Let two paths change places in one step; False if that is not possible here."""
     try:
         libc, paths = ctypes.CDLL(None), [os.fsencode(one), os.fsencode(other)]
@@ -79,6 +85,7 @@ def _put_back(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or to the files of a folder."""
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())

@@ -8,48 +8,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from .adapter import Site
-from .errors import FormatError, listed
+from .adapter import Adapter, Site
+from .errors import AdapterMismatch, FormatError, listed
 
 
 @dataclass(frozen=True)
 class Family:
     """An architecture. Module names are those of the paper's mapper.
 
-    `paths` are Hugging Face's, below a layer; `gguf` the names in `blk.<i>.<name>`;
-    `permuted` the modules whose output rows GGUF reorders for its rotary embedding.
+    `paths` are Hugging Face's, below a layer; `gguf` the names in `blk.<i>.<name>`; `others` are
+    the tensors that no module has, Hugging Face's name to GGUF's, {} being the layer; `permuted`
+    the modules whose output rows GGUF reorders for its rotary embedding. Of Hugging Face's
+    tensors `ignored` matches those that are no weights, `transposed` those stored as (in, out);
+    `prefix` may be absent from their names.
     """
 
     name: str
     layers: str  # the path of the list of layers: `model.layers`
     paths: Mapping[str, str]
     gguf: Mapping[str, str]
+    others: Mapping[str, str]
     permuted: tuple[str, ...] = ()
+    ignored: str = "(?!)"
+    transposed: str = "(?!)"
+    prefix: str = ""
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
         return tuple(sorted(self.paths))
 
     def path(self, site: Site) -> str:
-        """Hugging Face's path of a site's linear module."""
+        """Return Hugging Face's path of a site's linear module."""
         return f"{self.layers}.{site.layer}.{self.paths[site.module]}"
 
     def gguf_name(self, site: Site) -> str:
-        """GGUF's name of a site's weight, without `.weight`."""
+        """Return GGUF's name of a site's weight, without `.weight`."""
         return f"blk.{site.layer}.{self.gguf[site.module]}"
 
     def site_of_path(self, path: str) -> Site | None:
-        """The site of a Hugging Face path, or None."""
+        """Return the site of a Hugging Face path, or None."""
         match = re.fullmatch(re.escape(self.layers) + r"\.(\d{1,5})\.(.+)", path)
         return self._site(match, self.paths)
 
     def site_of_gguf(self, name: str) -> Site | None:
-        """The site of a GGUF name without `.weight`, or None."""
+        """Return the site of a GGUF name without `.weight`, or None."""
         return self._site(re.fullmatch(r"blk\.(\d{1,5})\.(.+)", name), self.gguf)
 
     @staticmethod
@@ -78,27 +85,72 @@ _LLAMA_GGUF = {
     "up_proj": "ffn_up",
     "down_proj": "ffn_down",
 }
+_LLAMA_OTHERS = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+}
+_QWEN3_NORMS = {
+    "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+    "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+}
+_LLAMA = Family(
+    "llama",
+    layers="model.layers",
+    paths=_LLAMA_PATHS,
+    gguf=_LLAMA_GGUF,
+    others=_LLAMA_OTHERS,
+    permuted=("q_proj", "k_proj"),
+    ignored=r".*rotary_emb\.inv_freq",
+)
+_GPT2 = Family(
+    "gpt2",
+    layers="transformer.h",
+    paths={
+        "attn_c_proj": "attn.c_proj",
+        "c_attn": "attn.c_attn",
+        "c_fc": "mlp.c_fc",
+        "mlp_c_proj": "mlp.c_proj",
+    },
+    gguf={
+        "attn_c_proj": "attn_output",
+        "c_attn": "attn_qkv",
+        "c_fc": "ffn_up",
+        "mlp_c_proj": "ffn_down",
+    },
+    others={
+        "transformer.wte": "token_embd",
+        "transformer.wpe": "position_embd",
+        "transformer.ln_f": "output_norm",
+        "lm_head": "output",
+        "transformer.h.{}.ln_1": "blk.{}.attn_norm",
+        "transformer.h.{}.ln_2": "blk.{}.ffn_norm",
+    },
+    ignored=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
+    transposed=r"transformer\.h\.\d+\.(attn|mlp)\.(c_attn|c_proj|c_fc)\.weight",
+    prefix="transformer.",  # absent from the names in the original checkpoint
+)
 FAMILIES = {
-    "qwen3": Family("qwen3", "model.layers", _LLAMA_PATHS, _LLAMA_GGUF),
-    "llama": Family("llama", "model.layers", _LLAMA_PATHS, _LLAMA_GGUF, ("q_proj", "k_proj")),
-    "gpt2": Family(
-        "gpt2",
-        "transformer.h",
-        {
-            "attn_c_proj": "attn.c_proj",
-            "c_attn": "attn.c_attn",
-            "c_fc": "mlp.c_fc",
-            "mlp_c_proj": "mlp.c_proj",
-        },
-        {
-            "attn_c_proj": "attn_output",
-            "c_attn": "attn_qkv",
-            "c_fc": "ffn_up",
-            "mlp_c_proj": "ffn_down",
-        },
-    ),
+    "qwen3": replace(_LLAMA, name="qwen3", others=_LLAMA_OTHERS | _QWEN3_NORMS, permuted=()),
+    "llama": _LLAMA,
+    "gpt2": _GPT2,
 }
 MAX_LAYERS = 1024
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Return the family of a config's model_type; FormatError if there is none."""
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise FormatError(
+            f"model_type {kind!r} is not supported",
+            hint=f"Supported: {listed(sorted(FAMILIES))}.",
+        )
+    return FAMILIES[kind]
+
+
 _CHATML = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 _NO_THINKING = "<think>\n\n</think>\n\n"
 
@@ -121,16 +173,10 @@ class Profile:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], name: str = "") -> Profile:
-        """The profile of a Hugging Face config; a known one where all sizes agree."""
-        family = FAMILIES.get(str(config.get("model_type")))
-        if family is None:
-            raise FormatError(
-                f"model_type {config.get('model_type')!r} is not supported",
-                hint=f"Supported: {listed(sorted(FAMILIES))}.",
-            )
-        sizes = _gpt2_sizes if family.name == "gpt2" else _llama_sizes
+        """Return the profile of a Hugging Face config; a known one where all sizes agree."""
+        family = family_of(config)
         try:
-            sized = sizes(config)
+            sized = _sizes(config)
             _size(config, "vocab_size", 1)  # the model wants it, an adapter does not
         except KeyError as error:
             raise FormatError(f"the base's config lacks {error}") from error
@@ -159,11 +205,32 @@ class Profile:
         return self.num_layers * (self.shapes["k_proj"][1] + self.shapes["v_proj"][1])
 
     def sites(self) -> Iterator[Site]:
-        """Every site a LoRA may have, by layer, modules sorted."""
+        """Return every site a LoRA may have, by layer, modules sorted."""
         return (Site(i, m) for i in range(self.num_layers) for m in self.family.modules)
 
+    def check(self, adapter: Adapter) -> None:
+        """Raise AdapterMismatch, listing every site the base lacks or shapes otherwise."""
+        known = {site: self.shapes[site.module] for site in self.sites()}
+        surplus = [str(site) for site in sorted(adapter.sites) if site not in known]
+        if surplus:
+            raise AdapterMismatch(
+                f"the adapter names {len(surplus)} sites that {self.name} does not have: "
+                f"{listed(surplus)}",
+                hint="It was made for another base.",
+            )
+        wrong = [
+            f"{site} is {lora.shape}, the base's {known[site]}"
+            for site, lora in sorted(adapter.sites.items())
+            if lora.shape != known[site]
+        ]
+        if wrong:
+            raise AdapterMismatch(
+                f"{len(wrong)} sites have another (d_in, d_out) than {self.name}: {listed(wrong)}",
+                hint="It was made for another base.",
+            )
+
     def fits(self, other: Profile) -> bool:
-        """Whether an adapter for one can run on the other: same family and sizes."""
+        """Return whether an adapter for one can run on the other: same family and sizes."""
         return (
             self.family is other.family
             and self.num_layers == other.num_layers
@@ -173,12 +240,17 @@ class Profile:
 
 
 def _size(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """A size in a config that nobody has checked; KeyError if it is absent without a default."""
+    """Return a size of an unchecked config; KeyError if it is absent without a default."""
     value = config[key] if default is None else config.get(key)
     value = default if value is None else value
     if type(value) is not int or not 0 < value <= 1 << 24:
         raise FormatError(f"the base's config gives {key} as {value!r}, which is no size")
     return value
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config says about a base, as `Profile` takes it; KeyError for what it lacks."""
+    return _gpt2_sizes(config) if config["model_type"] == "gpt2" else _llama_sizes(config)
 
 
 def _llama_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,9 +299,7 @@ def _gpt2_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(name: str, config: dict[str, Any], **extra: Any) -> Profile:
-    family = FAMILIES[config["model_type"]]
-    sizes = (_gpt2_sizes if family.name == "gpt2" else _llama_sizes)(config)
-    return Profile(name, family, **{**sizes, **extra})
+    return Profile(name, FAMILIES[config["model_type"]], **(_sizes(config) | extra))
 
 
 PROFILES = {
@@ -284,13 +354,13 @@ PROFILES = {
 
 
 def base_name(interpreter: str) -> str:
-    """What to load of the base a file names: its short name if it is known."""
+    """Return what to load of the base a file names: its short name if it is known."""
     profile = find_profile(interpreter)
     return profile.name if profile else interpreter
 
 
 def find_profile(reference: str) -> Profile | None:
-    """The known profile of a name or hub repo, whatever quantizes it; None if unknown.
+    """Return the known profile of a name or hub repo, whatever quantizes it; None if unknown.
 
     `mlx-community/Qwen3-0.6B-4bit` is `qwen3-0.6b`: its weights are the same, rounded.
     """

@@ -40,7 +40,7 @@ class Template:
         return f"{self.prefix}{PLACEHOLDER}{self.suffix}"
 
     def render(self, text: str) -> str:
-        """The whole prompt for one input."""
+        """Return the whole prompt for one input."""
         return f"{self.prefix}{text}{self.suffix}"
 
 

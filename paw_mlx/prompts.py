@@ -12,7 +12,7 @@ from .program import PLACEHOLDER, Template
 
 
 def pseudo_program(spec: str, examples: Iterable[tuple[str, str]] = ()) -> str:
-    """The pseudo-program of a spec and a few (input, output) pairs."""
+    """Return the pseudo-program of a spec and a few (input, output) pairs."""
     lines = ["[PSEUDO_PROGRAM]", f"Task: {spec.strip()}"]
     pairs = [line for i, o in examples for line in (f"Input: {i}", f"Output: {o}")]
     if pairs:
@@ -21,7 +21,7 @@ def pseudo_program(spec: str, examples: Iterable[tuple[str, str]] = ()) -> str:
 
 
 def template(pseudo: str, turn: tuple[str, str]) -> Template:
-    """The template of a pseudo-program, inside the base's chat turn (opening, closing).
+    """Return the template of a pseudo-program, inside the base's chat turn (opening, closing).
 
     The pseudo-program may contain the placeholder's own text; it must not act as one.
     """

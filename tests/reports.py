@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from paw_mlx.benchmarks.report import stat
+from paw_mlx.benchmarks.report.report import stat
 
 CARD: dict[str, Any] = {
     "chip": "Apple M4 Max",

@@ -26,7 +26,7 @@ Paw = Callable[..., Done]
 
 
 def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
-    """A command that runs by itself, its three streams as pipes; killed if it takes too long."""
+    """Start a command that runs by itself, its streams as pipes; killed if it takes too long."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
     process = subprocess.Popen([*SCRIPT, *map(str, words)], **streams)
     limit = threading.Timer(_LIMIT_S, process.kill)
@@ -36,14 +36,14 @@ def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
 
 
 def paw(*words: object, stdin: bytes = b"", **options: Any) -> Done:
-    """A command in a process of its own, to its end."""
+    """Run a command in a process of its own, to its end."""
     command = [*SCRIPT, *map(str, words)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=_LIMIT_S, **options)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
 def inside(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[bytes]) -> Paw:
-    """`paw` without the process, and without standard input."""
+    """Return `paw` without the process, and without standard input."""
 
     def run(*words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["paw-mlx", *map(str, words)])

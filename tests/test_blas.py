@@ -102,7 +102,7 @@ def test_a_library_that_is_broken_or_absent_fails_nothing(tmp_path: Path) -> Non
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libmkl_rt.so.9").write_bytes(b"not a library")
     output = python(
-        "import sys\n"
+        "import sys, lazy_loader\n"
         f"sys.prefix = {str(tmp_path)!r}\n"
         "sys.path[:] = [path for path in sys.path if 'site-packages' not in path]\n"
         "from paw_mlx import blas\n"

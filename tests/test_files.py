@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from paw_mlx import settings
-from paw_mlx.errors import HubError, NotFound
+from paw_mlx.errors import DiskError, NotFound
 from paw_mlx.files import replacing
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def kill_at_rename(number):
 path, swaps = Path(sys.argv[1]), sys.argv[2] == "swaps"
 write(path, "old")
 if not swaps:
-    files._swapped = lambda one, other: False  # as on a disk that cannot
+    files._swap = lambda one, other: False  # as on a disk that cannot
 for number in (1, 2):
     child = os.fork()
     if not child:
@@ -108,7 +108,7 @@ except ValueError:
 @pytest.mark.parametrize(
     ("how", "found"), [("swaps", "new new new"), ("renames", "old gone old")], ids=str
 )
-def test_a_folder_is_never_gone_where_the_system_swaps_and_comes_back_elsewhere(
+def test_a_folder_is_never_gone_where_disks_swap_and_comes_back_elsewhere(
     tmp_path: Path, how: str, found: str
 ) -> None:
     path = tmp_path / "folder [1]"
@@ -125,7 +125,7 @@ def test_a_folder_is_never_gone_where_the_system_swaps_and_comes_back_elsewhere(
 def test_a_block_that_writes_nothing_removes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()
-    with pytest.raises(HubError, match="cannot write"), replacing(path):
+    with pytest.raises(DiskError, match="cannot write"), replacing(path):
         pass
     assert names(tmp_path) == ["folder"]
 
@@ -135,12 +135,12 @@ def test_a_disk_that_refuses_is_one_sentence_and_keeps_the_old(tmp_path: Path) -
     path.write_bytes(b"old")
     code = (
         "import resource, signal, sys; from pathlib import Path;"
-        "from paw_mlx.errors import HubError; from paw_mlx.files import replacing;"
+        "from paw_mlx.errors import DiskError; from paw_mlx.files import replacing;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
         "    with replacing(Path(sys.argv[1])) as file: file.write_bytes(bytes(1 << 20))\n"
-        "except HubError as error: print(error)"
+        "except DiskError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
@@ -156,7 +156,7 @@ def test_a_disk_that_refuses_is_one_sentence_and_keeps_the_old(tmp_path: Path) -
 
 def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HubError, match="cannot write"):
+    with pytest.raises(DiskError, match="cannot write"):
         write_bytes(tmp_path / "file" / "below", b"")
 
 

@@ -1,7 +1,7 @@
 """The floors of the house: who may import whom, who reads the environment, who prints.
 
-Imports are read from the source, those inside functions too; what stands under
-`if TYPE_CHECKING:` costs nothing when the program runs and does not count.
+Imports are read from the source, those inside functions too. What stands under
+`if TYPE_CHECKING:` costs nothing when the program runs: floors let it be, circles do not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ ROOT = Path(__file__).parents[1]
 
 # A unit may import units of its own floor and of those below. `paw_mlx` is its __init__.
 FLOORS = (
-    {"errors", "settings", "files", "blas"},
-    {"adapter", "program", "profiles", "prompts", "cases"},
-    {"formats", "hub", "service", "store", "wheels"},
+    {"errors", "words", "settings", "files", "locks", "progress", "blas"},
+    {"adapter", "program", "profiles", "prompts", "runner"},
+    {"formats", "hub", "service", "store", "wheels", "cases", "rows"},
+    {"functions", "device"},
+    {"machine", "evaluation"},
     {"interpreter"},
+    {"training"},
     {"convert"},
     {"compiler"},
     {"benchmarks"},
@@ -33,25 +37,46 @@ FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 # Formats turn bytes into programs: where the bytes come from is not their business.
 APART = {("formats", unit) for unit in ("hub", "service", "store", "wheels")}
 
+# The same within the interpreter; its modules beside these stand above all of them.
+INTERPRETER = ("base", "adapters", "models", "engine")
+
 # The standard library is everyone's. Of the rest, a module may import what is named here
 # with the start of its path; what is not named, nobody imports.
 THIRD_PARTY = {
     "click": ("cli/", "benchmarks/"),
-    "filelock": ("store.py",),
+    "filelock": ("locks.py",),
     "gguf": ("formats/gguf",),
     "huggingface_hub": ("hub/client.py",),
-    "llama_cpp": ("benchmarks/engines.py",),
-    "matplotlib": ("benchmarks/plots.py",),
-    "mlx": ("interpreter/", "convert/", "compiler/", "benchmarks/"),
+    "llama_cpp": ("benchmarks/speed/engines.py",),
+    "matplotlib": ("benchmarks/report/plots.py",),
+    "lazy_loader": ("__init__.py",),
+    "mlx": (
+        "device.py",
+        "machine/",
+        "interpreter/",
+        "training/",
+        "convert/",
+        "compiler/",
+        "benchmarks/",
+    ),
     "mlx_lm": ("compiler/", "benchmarks/"),
-    "numpy": ("adapter.py", "formats/", "interpreter/", "compiler/", "convert/", "benchmarks/"),
-    "pyarrow": ("benchmarks/tasks.py",),
+    "numpy": (
+        "adapter.py",
+        "formats/",
+        "interpreter/",
+        "training/",
+        "compiler/",
+        "convert/",
+        "benchmarks/",
+    ),
+    "pyarrow": ("benchmarks/accuracy/tasks.py",),
     "safetensors": ("formats/", "interpreter/", "convert/"),
     "tokenizers": ("interpreter/", "compiler/"),
 }
 # Where mlx may be imported: such a package begins by loading a BLAS.
 MLX_UNITS = {
     "interpreter": "paw_mlx/interpreter",
+    "training": "paw_mlx/training",
     "convert": "convert",
     "compiler": "paw_mlx/compiler",
     "benchmarks": "benchmarks",
@@ -111,6 +136,21 @@ def import_problems(name: str, path: str) -> Iterator[str]:
         yield f"imports {top}"
 
 
+def room_of(path: str) -> int:
+    """The floor of a module of the interpreter within it."""
+    folder = path.split("/")[1]
+    return INTERPRETER.index(folder) if folder in INTERPRETER else len(INTERPRETER)
+
+
+def interpreter_problems(name: str, path: str) -> Iterator[str]:
+    """What is wrong with a module of the interpreter importing that name."""
+    parts = name.split(".")
+    if unit_of(path) == "interpreter" and parts[:2] == ["paw_mlx", "interpreter"]:
+        floor = room_of("/".join([*parts[1:], ""]))
+        if floor > room_of(path):
+            yield f"imports {name}, which stands above it in the interpreter"
+
+
 def conduct_problems(node: ast.AST, path: str) -> Iterator[str]:
     """What is wrong with a statement besides imports: the environment, printing."""
     text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
@@ -131,13 +171,34 @@ def problems(root: Path) -> list[str]:
             continue
         for node in nodes(ast.parse(file.read_text())):
             faults = [p for name in imported(node, path) for p in import_problems(name, path)]
+            faults += [p for name in imported(node, path) for p in interpreter_problems(name, path)]
             faults += conduct_problems(node, path)
             found += [f"{path}:{getattr(node, 'lineno', 0)} {fault}" for fault in faults]
     return found + [
-        f"{unit} does not begin with blas.load(), and imports mlx"
+        f"{unit} does not begin with importing device, and imports mlx"
         for unit, package in MLX_UNITS.items()
         if imports_mlx(root, unit) and not begins_with_blas(root / package)
     ]
+
+
+def module_of(path: str) -> str:
+    """The dotted name of a module: a package's is that of its `__init__`."""
+    return ".".join(["paw_mlx", *path.removesuffix(".py").split("/")]).removesuffix(".__init__")
+
+
+def circle(root: Path) -> list[str]:
+    """Modules that import each other in a circle, wherever the imports stand; [] if none do."""
+    trees = {module_of(path): (path, ast.parse(file.read_text())) for path, file in sources(root)}
+    graph: dict[str, set[str]] = {}
+    for module, (path, tree) in trees.items():
+        names = {name for node in ast.walk(tree) for name in imported(node, path)}
+        found = {name if name in trees else name.rpartition(".")[0] for name in names}
+        graph[module] = found & trees.keys() - {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def imports_mlx(root: Path, unit: str) -> bool:
@@ -152,19 +213,39 @@ def imports_mlx(root: Path, unit: str) -> bool:
 
 
 def begins_with_blas(package: Path) -> bool:
-    """Whether the first thing that a package does is to load the BLAS."""
+    """Whether the first thing that a package does is to load the BLAS, which device does."""
     body = ast.parse((package / "__init__.py").read_text()).body
     acts = [ast.unparse(s) for s in body if not ast.unparse(s).startswith(("'", '"'))]
     acts = [act for act in acts if not act.startswith("from __future__")]
-    return acts[:2] in (
-        ["from .. import blas", "blas.load()"],
-        ["from paw_mlx import blas", "blas.load()"],
+    return bool(acts) and acts[0] in (
+        "from .. import device",
+        "from paw_mlx import device",
     )
 
 
 def test_every_module_keeps_to_its_floor() -> None:
     found = problems(ROOT)
     assert not found, "\n".join(found)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from .two import b",
+        "def f():\n  from . import two",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n  from .two import b",
+    ],
+)
+def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path, back: str) -> None:
+    package = tmp_path / "paw_mlx" / "interpreter"
+    package.mkdir(parents=True)
+    (package / "one.py").write_text(back)
+    (package / "two.py").write_text("import os\nfrom paw_mlx.interpreter import one")
+    assert set(circle(tmp_path)) == {"paw_mlx.interpreter.one", "paw_mlx.interpreter.two"}
 
 
 @pytest.mark.parametrize(
@@ -179,12 +260,15 @@ def test_every_module_keeps_to_its_floor() -> None:
         ("paw_mlx/formats/peft.py", "from .. import hub", "formats does not know it"),
         ("paw_mlx/store.py", "from huggingface_hub import x", "store.py:1 imports huggingface_hub"),
         ("paw_mlx/interpreter/models/llama.py", "from ...cli import cli", "imports cli, which"),
+        ("paw_mlx/interpreter/models/llama.py", "from ..engine import kv", "which stands above"),
+        ("paw_mlx/interpreter/base/write.py", "from ..models import make_model", "stands above"),
+        ("paw_mlx/interpreter/engine/batch.py", "from ..shared import x", "stands above"),
         (
             "paw_mlx/interpreter/decode.py",
             "def f():\n  import mlx_lm",
             ":2 imports mlx_lm",
         ),
-        ("paw_mlx/compiler/training.py", "import torch", "compiler/training.py:1 imports torch"),
+        ("paw_mlx/training/loop.py", "import torch", "training/loop.py:1 imports torch"),
         (
             "convert/torch.py",
             "from paw_mlx.cli import main",
@@ -222,7 +306,7 @@ def test_what_breaks_a_floor_is_found(tmp_path: Path, path: str, source: str, pr
     [
         ("paw_mlx/adapter.py", "if TYPE_CHECKING:\n  import mlx.core\nelse:\n  import numpy"),
         ("paw_mlx/formats/gguf_write.py", "import gguf\nimport numpy as np\nfrom .. import files"),
-        ("paw_mlx/interpreter/__init__.py", "from .. import blas\nblas.load()\nimport mlx.core"),
+        ("paw_mlx/interpreter/__init__.py", "from .. import device\nimport mlx.core"),
         ("paw_mlx/cli/run.py", "import click\nfrom .. import interpreter\nprint(1)"),
         ("benchmarks/quality.py", "from paw_mlx.formats import load\nprint(1)"),
         ("paw_mlx/settings.py", "import os\nos.environ.get('PAW_MLX_HOME')"),

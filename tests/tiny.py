@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from mlx.utils import tree_flatten
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from paw_mlx.adapter import Adapter, Lora, Matrix
-from paw_mlx.interpreter.source import model_module
+from paw_mlx.interpreter.engine.kv import KV
+from paw_mlx.interpreter.models import make_model
+from paw_mlx.interpreter.models.load import Base
 from paw_mlx.profiles import Profile
 from paw_mlx.program import Program, Template
 
@@ -62,7 +65,7 @@ FAMILIES = sorted(CONFIGS)
 
 
 def tokenizer() -> Tokenizer:
-    """A byte-level BPE of some 300 tokens, GPT-2's way."""
+    """Train a byte-level BPE of some 300 tokens, GPT-2's way."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -74,17 +77,19 @@ def tokenizer() -> Tokenizer:
 
 
 def config(family: str) -> dict[str, Any]:
+    """Return the config of a family's tiny base."""
     vocab = tokenizer()
     eos = vocab.token_to_id("<|im_end|>")
     return CONFIGS[family] | {"vocab_size": vocab.get_vocab_size(), "eos_token_id": eos}
 
 
 def changed(family: str, **changes: Any) -> str:
-    """A config.json in which some values are others."""
+    """Return a config.json in which some values are others."""
     return json.dumps(config(family) | changes)
 
 
 def profile(family: str) -> Profile:
+    """Return the profile of a family's tiny base."""
     return Profile.from_config(config(family))
 
 
@@ -92,8 +97,7 @@ def write_base(folder: Path, family: str, seed: int = 0) -> Path:
     """Write config.json, model.safetensors and tokenizer.json, as Hugging Face does."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = config(family)
-    module = model_module(settings)
-    model = module.Model(module.Args.from_config(settings))
+    model = make_model(settings)
     mx.random.seed(seed)
     tensors = {}
     for name, tensor in tree_flatten(model.parameters()):
@@ -110,15 +114,21 @@ def write_base(folder: Path, family: str, seed: int = 0) -> Path:
     return folder
 
 
+def scores(base: Base, tokens: Sequence[int]) -> np.ndarray:
+    """Return the logits of a loaded base for every one of these tokens, (T, V) in float32."""
+    hidden = base.model.hidden(mx.array([list(tokens)]), KV(base.model.num_layers))
+    return np.array(base.model.logits(hidden)[0].astype(mx.float32))
+
+
 def active_bytes() -> int:
-    """What MLX holds that somebody refers to: what a cycle keeps alive is let go first."""
+    """Return what MLX holds that somebody refers to; cycles are let go first."""
     gc.collect()
     mx.clear_cache()
     return mx.get_active_memory()
 
 
 def adapter(profile: Profile, seed: int = 0, rank: int = 4, alpha: float = 8.0) -> Adapter:
-    """A random adapter on every site, strong enough to change outputs."""
+    """Make a random adapter on every site, strong enough to change outputs."""
     chance = np.random.default_rng(seed)
     sites = {}
     for site in profile.sites():
@@ -130,7 +140,7 @@ def adapter(profile: Profile, seed: int = 0, rank: int = 4, alpha: float = 8.0) 
 
 
 def program(family: str, seed: int | None = 0, prefix: str = "Task: triage.\n") -> Program:
-    """A program for a tiny base; seed None leaves the adapter out."""
+    """Make a program for a tiny base; seed None leaves the adapter out."""
     base = profile(family)
     template = Template(f"<|im_start|>{prefix}", "\n<|im_end|>\n")
     made = None if seed is None else adapter(base, seed)

@@ -13,6 +13,7 @@ import numpy as np
 STORAGES = {
     "float32": "FloatStorage",
     "float16": "HalfStorage",
+    "uint16": "BFloat16Storage",  # numpy has none of its own
     "float64": "DoubleStorage",
     "int64": "LongStorage",
     "int32": "IntStorage",

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from ..errors import PawError
-from . import Failure, LazyGroup
+from .command import Failure, LazyGroup
 from .common import say
 
 # command -> its module here, bench_<command>; imported only when the command is called.
@@ -37,6 +37,9 @@ output_option = click.option(
     help="Write JSON, Markdown and plots there, too.",
 )
 
+program_option = click.option(
+    "--program", metavar="PROGRAM", help="[default: one made up, of rank 64]"
+)
 
 _PRINTED = "paw_mlx.bench.printed"
 
@@ -71,7 +74,8 @@ def measured(
     Where an interrupt or an error cuts the run short, what was measured until then is
     finished as a report that says so under `partial`, before that is raised.
     """
-    from ..benchmarks import machine, report
+    from .. import machine
+    from ..benchmarks.report import report
 
     start, rows = machine.condition(), list[dict[str, Any]]()
 
@@ -84,7 +88,8 @@ def measured(
             yield rows
     except BaseException as error:
         if any(not (row.get("skipped") or row.get("error")) for row in rows):
-            end(settings | {"partial": _why(error)})
+            why = report.reason(error) if isinstance(error, Exception) else "it was interrupted"
+            end(settings | {"partial": why})
         raise
     end(settings)
 
@@ -92,9 +97,9 @@ def measured(
 @contextmanager
 def awake() -> Iterator[None]:
     """Keep a Mac awake: a run takes minutes to hours."""
-    from ..benchmarks import worker
+    from ..benchmarks.speed import worker
 
-    process = worker.kept_awake(os.getpid())
+    process = worker.keep_awake(os.getpid())
     try:
         yield
     finally:
@@ -109,21 +114,21 @@ def finish(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
     A run of hours outlives a closed pipe, and a full disk. An error after printing goes to
     stderr.
     """
-    from ..benchmarks import report as reports
+    from ..benchmarks.report.report import terminal
 
     try:
         if output is not None:
             keep(report, output)
     finally:
-        click.echo(json.dumps(report) if as_json else reports.terminal(report))
+        click.echo(json.dumps(report) if as_json else terminal(report))
         if context := click.get_current_context(silent=True):
             context.meta[_PRINTED] = True
 
 
 def keep(report: dict[str, Any], folder: Path) -> Path:
     """Write a report's JSON, Markdown and plots into a folder; say which."""
-    from ..benchmarks import plots
-    from ..benchmarks import report as reports
+    from ..benchmarks.report import plots
+    from ..benchmarks.report import report as reports
 
     path = reports.save(report, folder)
     reports.write(path.with_suffix(".md"), reports.markdown(report))
@@ -136,10 +141,3 @@ def keep(report: dict[str, Any], folder: Path) -> Path:
         for plot in drawn:
             say(f"drew {plot}")
     return path
-
-
-def _why(error: BaseException) -> str:
-    """What cut a run short, in a line."""
-    from ..benchmarks.worker import reason
-
-    return reason(error) if isinstance(error, Exception) else "it was interrupted"

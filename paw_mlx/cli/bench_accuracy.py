@@ -12,12 +12,20 @@ import click
 
 from .. import settings
 from ..errors import OptionError, listed
-from . import Command, json_option
 from .bench import awake, finish, output_option
+from .command import Command
 from .common import say, status
+from .options import (
+    PATH,
+    bits_option,
+    compiler_option,
+    interpreter_option,
+    json_option,
+    offline_option,
+)
 
 if TYPE_CHECKING:
-    from ..benchmarks.tasks import Task
+    from ..benchmarks.accuracy.tasks import Task
 
 _DERIVED = (
     "kinds of output are derived from the outputs; lengths are of inputs: short under 100 "
@@ -29,7 +37,7 @@ _ALIKE = "; lines of the log that are nearly alike lie in both halves, learned f
 @click.command(cls=Command)
 @click.argument("data")
 @click.option(
-    "--train", metavar="FILE", type=click.Path(path_type=Path),
+    "--train", metavar="FILE", type=PATH,
     help="Rows for tuned-K to learn from.  [default: the data's own, or half of it]",
 )  # fmt: skip
 @click.option(
@@ -45,18 +53,18 @@ _ALIKE = "; lines of the log that are nearly alike lie in both halves, learned f
     help="Ask again, with noise in the specs.",
 )  # fmt: skip
 @click.option("--positive", metavar="LABEL", help="Report precision, recall and F1 of this output.")
-@click.option("--interpreter", default="qwen3-0.6b", metavar="REF", show_default=True)
-@click.option("--bits", type=click.Choice(["4", "6", "8", "16"]), help="Quantize the base on load.")
+@interpreter_option(default="qwen3-0.6b", show_default=True)
+@bits_option("Quantize the base on load.")
 @click.option("--fixed", metavar="PROGRAM", help="Whose LoRA `fixed` runs with.")
-@click.option("--compiler", metavar="REF", help="[default: the published one for the interpreter]")
+@compiler_option
 @click.option("--pseudo-compiler", metavar="REF", help="[default: as for `paw-mlx compile`]")
 @click.option("--baseline-model", metavar="REF", help="[default: Qwen3-32B in 4 bits]")
 @click.option("--steps", default=120, show_default=True, help="Of training, for tuned-K.")
 @click.option(
-    "--answers", metavar="FILE.jsonl", type=click.Path(path_type=Path),
+    "--answers", metavar="FILE.jsonl", type=PATH,
     help="Keep every answer there, and go on from those it holds.  [default: in the cache]",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @output_option
 @json_option
 def command(
@@ -80,9 +88,11 @@ def command(
     output, a log as Loghub's, a folder as CLINC's. Compiler and baseline have to be on this
     machine: what cannot run is a row that says why. An interrupted run goes on where it was.
     """
-    from ..benchmarks import accuracy, machine, report, tasks
-    from ..benchmarks.answers import Answers
-    from ..benchmarks.methods import NAMES, Lab, check_name, needs_training
+    from .. import machine
+    from ..benchmarks.accuracy import study, tasks
+    from ..benchmarks.accuracy.answers import Answers
+    from ..benchmarks.accuracy.methods import NAMES, Lab, check_name, needs_training
+    from ..benchmarks.report import report
 
     start = machine.condition()
     halve = any(needs_training(check_name(name)) for name in methods)
@@ -96,18 +106,18 @@ def command(
         methods = [n for n in NAMES if tuned or not needs_training(n)]
         methods = [n for n in methods if fixed or n != "fixed"]
     asked, specs = tuple(dict.fromkeys(methods)), (None, *dict.fromkeys(noises))
-    study = accuracy.Study(chosen, asked, specs, positive, seed)
+    asking = study.Study(chosen, asked, specs, positive, seed)
     with awake(), Lab(_options(seed=seed, **options), status) as lab:
-        made_with = accuracy.settings(study, lab)
+        made_with = study.settings(asking, lab)
         path = answers or _kept(made_with)
         with Answers(path, made_with) as kept:
             if not as_json:
                 say(f"answers in {path}" + (f", {len(kept)} so far" if len(kept) else ""))
-            rows = accuracy.run(study, lab, kept, status)
+            rows = study.run(asking, lab, kept, status)
     about = {"source": tasks.source(data), "functions_in_all": len(found), "inputs": inputs}
-    about |= {k: v for k, v in made_with.items() if v is not None and k not in accuracy.VERSIONS}
+    about |= {k: v for k, v in made_with.items() if v is not None and k not in study.VERSIONS}
     alike = _ALIKE if any(task.spec == tasks.BGL_SPEC for task in chosen) else ""
-    about |= {"positive": positive, "commonest": accuracy.commonest(chosen)}
+    about |= {"positive": positive, "commonest": study.commonest(chosen)}
     about |= {"groups": _DERIVED + alike}
     if len(chosen) > 1:  # rows of one function are not independent, as the intervals have them
         about["clustered"] = len(chosen)
@@ -117,12 +127,12 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _options(bits: str | None, baseline_model: str | None, **others: Any) -> Any:
+def _options(baseline_model: str | None, **others: Any) -> Any:
     """The options of methods; what is not given keeps its default."""
-    from ..benchmarks.methods import Options
+    from ..benchmarks.accuracy.methods import StudyOptions
 
-    others |= {"bits": int(bits) if bits else None, "baseline": baseline_model}
-    return Options(**{key: value for key, value in others.items() if value is not None})
+    others["baseline"] = baseline_model
+    return StudyOptions(**{key: value for key, value in others.items() if value is not None})
 
 
 def _check_positive(positive: str | None, tasks: Sequence[Task]) -> None:

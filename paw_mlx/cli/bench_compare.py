@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from . import Command, json_option
+from .command import Command
+from .options import PATH, json_option
 
 
-def _share(context: click.Context, option: click.Parameter, text: str) -> float:
-    """`5%` or `5` as 0.05."""
+def _parse_share(context: click.Context, option: click.Parameter, text: str) -> float:
+    """Return `5%` or `5` as 0.05."""
     try:
         share = float(text.strip().removesuffix("%")) / 100
     except ValueError:
@@ -25,10 +26,14 @@ def _share(context: click.Context, option: click.Parameter, text: str) -> float:
 
 
 @click.command(cls=Command)
-@click.argument("before", type=click.Path(path_type=Path))
-@click.argument("after", type=click.Path(path_type=Path))
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
 @click.option(
-    "--threshold", default="5%", show_default=True, callback=_share, help="What is no change yet."
+    "--threshold",
+    default="5%",
+    show_default=True,
+    callback=_parse_share,
+    help="What is no change yet.",
 )
 @click.option("--fail", is_flag=True, help="Exit with 1 if anything got worse.")
 @json_option
@@ -38,7 +43,7 @@ def command(before: Path, after: Path, threshold: float, fail: bool, as_json: bo
     A figure counts as worse if it is beyond the threshold and the spreads do not meet; so
     does what was measured before and not after.
     """
-    from ..benchmarks import compare, report, tables
+    from ..benchmarks.report import compare, report, tables
 
     found = compare.compare(report.load(before), report.load(after), threshold)
     click.echo(json.dumps(found) if as_json else tables.as_text(compare.table(found)))

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ..errors import OptionError, PawError
-from . import Command, json_option
 from .bench import measured, output_option
-from .common import compiler_options, read_input, say, status
+from .command import Command
+from .common import read_input, say, status
+from .options import PATH, compiler_options, json_option, offline_option
 from .specs import Wish, read_text, read_wishes
 
 
@@ -18,11 +19,11 @@ from .specs import Wish, read_text, read_wishes
 @click.argument("specs", required=False, metavar="[SPECS]")
 @compiler_options
 @click.option(
-    "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
+    "--pseudo-program", metavar="FILE", type=PATH,
     help="Take this one for every spec; no pseudo-compiler is loaded.",
 )  # fmt: skip
 @click.option("--keep-loaded", is_flag=True, help="Keep the pseudo-compiler in memory.")
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @output_option
 @json_option
 def command(
@@ -38,17 +39,19 @@ def command(
     SPECS is a text file with a spec on each line, a .jsonl of rows {"spec": …}, or `-` for
     lines of standard input, which is also read when SPECS is left out of a pipe.
     """
-    wishes = _wishes(specs)
+    wishes = _read_wishes(specs)
     given = read_text(pseudo_program) if pseudo_program else None
     from ..benchmarks import compiling
-    from ..compiler.pipeline import Compiler, Job
+    from ..compiler.compilation import Compilation
+    from ..compiler.pipeline import Compiler
 
     settings = {key: value for key, value in options.items() if value not in (None, False)}
     settings |= {"num_specs": len(wishes), "pseudo_program": "given" if given else "written"}
-    bits = options.pop("bits")
+    if options["bits"]:
+        settings["bits"] = str(options["bits"])  # as earlier reports have it
     chosen = {key: value for key, value in options.items() if value is not None}
-    jobs = [Job(wish.spec, given or wish.pseudo_program) for wish in wishes]
-    loaded = Compiler.load(compiler, bits=bits and int(bits), progress=status, **chosen)
+    jobs = [Compilation(wish.spec, given or wish.pseudo_program) for wish in wishes]
+    loaded = Compiler.load(compiler, progress=status, **chosen)
     with measured("compile", settings, output, as_json) as rows:
         with loaded:
             rows.extend(compiling.run(loaded, jobs, status if as_json else say))
@@ -56,8 +59,8 @@ def command(
             raise PawError(f"none of {len(rows)} specs was compiled: {rows[0]['error']}")
 
 
-def _wishes(specs: str | None) -> list[Wish]:
-    """The specs; OptionError for none."""
+def _read_wishes(specs: str | None) -> list[Wish]:
+    """Read the specs; OptionError for none."""
     if specs not in (None, "-") and Path(str(specs)).suffix == ".jsonl":
         return read_wishes([Path(str(specs))])
     text = read_input(None, Path(specs)) if specs and specs != "-" else read_input(specs, None)

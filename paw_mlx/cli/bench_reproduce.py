@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from . import Command, json_option
 from .bench import finish, output_option
+from .command import Command
 from .common import say
+from .options import PATH, json_option
 
 
 @click.command(cls=Command)
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=PATH)
 @output_option
 @json_option
 def command(results: Sequence[Path], output: Path | None, as_json: bool) -> None:
@@ -23,11 +24,12 @@ def command(results: Sequence[Path], output: Path | None, as_json: bool) -> None
     result that has a figure gives it, one of --quick if there is no other; where none has,
     the row says what measures it.
     """
-    from ..benchmarks import machine, report, reproduce
+    from .. import machine
+    from ..benchmarks.report import report, reproduce
 
     start = machine.condition()
     places = results or reproduce.places()
-    found = reproduce.gathered(places)
+    found = reproduce.gather(places)
     say(f"{len(found)} results in {', '.join(map(str, places))}")
     if not found:
         say("`paw-mlx bench speed -o results` writes one")

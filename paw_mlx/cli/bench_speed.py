@@ -9,34 +9,36 @@ from typing import Any
 import click
 
 from ..errors import OptionError
-from . import Command, json_option
-from .bench import measured, output_option
+from .bench import measured, output_option, program_option
+from .command import Command
 from .common import say, status
+from .options import BITS, interpreter_option, json_option, offline_option
 
-_BITS = (4, 6, 8, 16)
 
-
-def _bits(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
-    """`4,8` as numbers."""
+def _parse_bits(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[int, ...]:
+    """Return `4,8` as numbers."""
     try:
         found = tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         found = (0,)
-    if any(bits not in _BITS for bits in found):
-        raise click.BadParameter(f"{text!r} is no list of {', '.join(map(str, _BITS))}")
+    if any(bits not in BITS for bits in found):
+        raise click.BadParameter(f"{text!r} is no list of {', '.join(map(str, BITS))}")
     return found
 
 
 @click.command(cls=Command)
-@click.option("--interpreter", metavar="REF", help="[default: the program's, or qwen3-0.6b]")
-@click.option("--program", metavar="PROGRAM", help="[default: one made up, of rank 64]")
+@interpreter_option("[default: the program's, or qwen3-0.6b]")
+@program_option
 @click.option(
     "--baseline-model", "baseline", metavar="REF",
     help="Prompted through mlx-lm.  [default: mlx-community/Qwen3-32B-4bit]",
 )  # fmt: skip
 @click.option("--no-baseline", is_flag=True, help="Leave the large model out.")
 @click.option(
-    "--bits", callback=_bits, metavar="4,8,…", help="Forms of the base.  [default: as stored]",
+    "--bits", callback=_parse_bits, metavar="4,8,…",
+    help="Forms of the base.  [default: as stored]",
 )  # fmt: skip
 @click.option("--synthetic", is_flag=True, help="Random weights of exact shapes; no download.")
 @click.option("--quick", is_flag=True, help="Reduced sizes, one round: shows that it runs.")
@@ -45,7 +47,7 @@ def _bits(context: click.Context, option: click.Parameter, text: str | None) -> 
     "--cooldown", type=click.FloatRange(0), metavar="S",
     help="Seconds before each model.  [default: 30 on a Mac's GPU, else 0]",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @output_option
 @json_option
 def command(
@@ -69,10 +71,10 @@ def command(
     """
     if baseline and no_baseline:
         raise OptionError("give --baseline-model or --no-baseline, not both")
-    from ..benchmarks import speed
+    from ..benchmarks.speed import speed
 
     tell = status if as_json else say
-    plan = replace(speed.QUICK if quick else speed.Plan(), cooldown_s=speed.cooldown_s(quick))
+    plan = replace(speed.QUICK if quick else speed.SpeedPlan(), cooldown_s=speed.cooldown_s(quick))
     changes: dict[str, Any] = {"rounds": rounds, "cooldown_s": cooldown}
     plan = replace(plan, **{key: value for key, value in changes.items() if value is not None})
     default = speed.default_baseline(synthetic, quick, interpreter)

@@ -7,28 +7,29 @@ from pathlib import Path
 
 import click
 
-from . import Command, json_option
-from .bench import measured, output_option
+from .bench import measured, output_option, program_option
+from .command import Command
 from .common import say, status
+from .options import PATH, bits_option, interpreter_option, json_option, offline_option
 
 
 @click.command(cls=Command)
-@click.option("--interpreter", metavar="REF", help="[default: the program's, or qwen3-0.6b]")
-@click.option("--program", metavar="PROGRAM", help="[default: one made up, of rank 64]")
-@click.option("--bits", type=click.Choice(["4", "6", "8", "16"]), help="Quantize the base.")
+@interpreter_option("[default: the program's, or qwen3-0.6b]")
+@program_option
+@bits_option("Quantize the base.")
 @click.option(
-    "--cases", metavar="FILE.jsonl", type=click.Path(path_type=Path),
+    "--cases", metavar="FILE.jsonl", type=PATH,
     help="Inputs that outputs are compared on.  [default: made up]",
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1), help="[default: 5, behind 1 that warms up]")
 @click.option("--quick", is_flag=True, help="Reduced sizes: shows that it runs.")
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @output_option
 @json_option
 def command(
     interpreter: str | None,
     program: str | None,
-    bits: str | None,
+    bits: int | None,
     cases: Path | None,
     rounds: int | None,
     quick: bool,
@@ -41,7 +42,7 @@ def command(
     llama.cpp takes part if llama-cpp-python is installed and the base is a GGUF file.
     """
     from .. import formats, hub
-    from ..benchmarks import speed, versus
+    from ..benchmarks.speed import speed, versus
     from ..cases import read_cases
     from ..profiles import base_name
 
@@ -52,12 +53,11 @@ def command(
         loaded = formats.load(hub.resolve_program(program, offline=offline))
     reference = interpreter or (base_name(loaded.interpreter) if loaded else "qwen3-0.6b")
     base = hub.resolve_base(reference, offline=offline, progress=tell)
-    plan = versus.QUICK if quick else versus.Plan()
+    plan = versus.QUICK if quick else versus.VersusPlan()
     plan = replace(plan, rounds=rounds) if rounds else plan
-    number = int(bits) if bits else None
-    settings = versus.settings(plan, number, len(texts), made_up=loaded is None)
+    settings = versus.settings(plan, bits, len(texts), made_up=loaded is None)
     settings |= {"interpreter": base.name, "program": speed.MADE_UP}
     if program and loaded:
-        settings |= speed.about_program(program, loaded, base)
+        settings |= speed.describe(program, loaded, base)
     with measured("versus", settings, output, as_json) as rows:
-        rows.extend(versus.run(base, loaded, texts, plan, number, tell))
+        rows.extend(versus.run(base, loaded, texts, plan, bits, tell))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +12,21 @@ import click
 
 from .. import files, formats, store
 from ..errors import CompileError, OptionError, PawError, PseudoProgramError, listed
-from . import Command, error_record, json_option
-from .common import compiler_options, read_input, say, status, table
+from .command import Command
+from .common import read_input, say, status, table
+from .options import PATH, adapter_option, compiler_options, json_option, offline_option
 from .specs import Wish, check_blocks, check_writable, read_text, read_wishes
 
 if TYPE_CHECKING:
-    from ..compiler.pipeline import Compiler, Job
+    from ..compiler.compilation import Compilation
+    from ..compiler.pipeline import Compiler
 
 
 @click.command(cls=Command)
 @click.argument("spec", required=False)
 @click.option(
     "-f", "--file", "spec_files", multiple=True, metavar="SPEC.txt",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Read the spec from a file. Several, or a .jsonl of specs, make several programs.",
 )  # fmt: skip
 @click.option(
@@ -33,27 +34,24 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Keep it in the store, under this name.")
 @compiler_options
+@adapter_option
 @click.option(
-    "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,
-    help="How A and B are stored.",
-)  # fmt: skip
-@click.option(
-    "--instruction", metavar="FILE", type=click.Path(path_type=Path),
+    "--instruction", metavar="FILE", type=PATH,
     help="What to tell the pseudo-compiler instead.",
 )  # fmt: skip
 @click.option(
-    "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
+    "--pseudo-program", metavar="FILE", type=PATH,
     help="Take this pseudo-program; no pseudo-compiler is loaded.",
 )  # fmt: skip
 @click.option(
-    "--save-pseudo-program", "save", metavar="FILE", type=click.Path(path_type=Path),
+    "--save-pseudo-program", "save", metavar="FILE", type=PATH,
     help="Write the pseudo-program there, also one that cannot be used.",
 )  # fmt: skip
 @click.option("--edit", is_flag=True, help="Correct the pseudo-program in $EDITOR.")
 @click.option(
     "--keep-loaded", is_flag=True, help="Of many specs: keep the pseudo-compiler in memory.",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @json_option
 def command(
     spec: str | None,
@@ -85,23 +83,30 @@ def command(
     if name:
         store.check_name(name)
     places = _places(output, wishes, several)
+    from ..compiler.compilation import Compilation
+
+    compilations = [Compilation(wish.spec, wish.pseudo_program) for wish in wishes]
+    num_failed = 0
     with _load(compiler, **options) as loaded:
         check_blocks(adapter, loaded.meta.rank)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
-        jobs = [_job(loaded, wish, edit, save) for wish in wishes]
-        num_failed = 0
-        for wish, job in zip(wishes, loaded.compile_all(jobs), strict=True):
-            _save_pseudo_program(job, save)
-            if job.error and not several:
-                raise job.error
-            if job.error:
+        if edit:
+            _edit(loaded, compilations[0], save or Path(f"{wishes[0].name}.pseudo-program.txt"))
+        for wish, done in zip(wishes, loaded.compile_all(compilations), strict=True):
+            text = getattr(done.error, "answer", done.pseudo_program)
+            if save and text:
+                _write_text(save, text)
+            if done.error and not several:
+                raise done.error
+            if done.error:
                 num_failed += 1
-                _report_failure(job.error, wish.name, as_json)
+                _report_failure(done.error, wish.name, as_json)
                 continue
-            stored_as = name or (wish.name if not output else None)
-            _report(_written(loaded, job, places[wish.name], stored_as, adapter), job, as_json)
-            job.program = None  # an adapter is large, and there may be hundreds
+            stored_as = name or (None if output else wish.name)
+            where = _keep(loaded, done, places[wish.name], stored_as, adapter)
+            _report(done, where, as_json)
+            done.program = None  # an adapter is large, and there may be hundreds
     if num_failed:
         raise CompileError(f"{num_failed} of {len(wishes)} specs were not compiled")
 
@@ -112,16 +117,14 @@ def _wishes(spec: str | None, spec_files: tuple[Path, ...], pseudo: Path | None)
             raise click.UsageError("give SPEC or --file, not both")
         wishes = read_wishes(spec_files)
     else:
-        wishes = [Wish(read_input(spec, None).strip(), "program")]
-    if not all(wish.spec for wish in wishes):
-        raise OptionError("the spec is empty")
+        wishes = [Wish(read_input(spec, None), "program")]
     if pseudo and len(wishes) == 1:
         return [Wish(wishes[0].spec, wishes[0].name, read_text(pseudo))]
     return wishes
 
 
 def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, Path | None]:
-    """Where each program is written; None if it goes to the store alone."""
+    """Say where each program is written; None if it goes to the store alone."""
     if output is None:
         bad = [wish.name for wish in wishes if several and not store.is_name(wish.name)]
         if bad:
@@ -150,42 +153,33 @@ def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, 
 def _load(reference: str | None, **options: Any) -> Compiler:
     from ..compiler.pipeline import Compiler
 
-    instruction, bits = options.pop("instruction"), options.pop("bits")
-    if instruction:
-        options["instruction"] = read_text(instruction)
+    if file := options["instruction"]:
+        options["instruction"] = read_text(file)
     chosen = {key: value for key, value in options.items() if value is not None}
-    return Compiler.load(reference, bits=bits and int(bits), progress=status, **chosen)
+    return Compiler.load(reference, progress=status, **chosen)
 
 
-def _job(compiler: Compiler, wish: Wish, edit: bool, save: Path | None) -> Job:
-    """The spec on its way, its pseudo-program corrected by its author with --edit."""
-    from ..compiler.pipeline import Job
-
-    job = Job(wish.spec, wish.pseudo_program)
-    if not edit:
-        return job
-    text = wish.pseudo_program
+def _edit(compiler: Compiler, compilation: Compilation, kept: Path) -> None:
+    """Let the author correct the pseudo-program; what cannot be used then is kept in a file."""
+    text = compilation.pseudo_program
     if text is None:
+        compilation.origin = "edited"
         try:
-            with job.costs["pseudo_program"].measured():
-                text = compiler.pseudo_program(job.spec)
+            text = compiler.write(compilation)
         except PseudoProgramError as error:
             say(str(error))
             text = error.answer
-        job.origin = "edited"
-    text = _edited(text)
+    text = _open_editor(text)
     try:
-        job.pseudo_program = compiler.check(text)
+        compilation.pseudo_program = compiler.check(text)
     except CompileError as error:
-        kept = save or Path(f"{wish.name}.pseudo-program.txt")
         _write_text(kept, text)
         error.add_note(f"What you wrote is in {kept}: pass it with --pseudo-program.")
         raise
-    return job
 
 
-def _edited(text: str) -> str:
-    """The text as its author leaves it; CompileError if it is emptied."""
+def _open_editor(text: str) -> str:
+    """Return the text as its author leaves it; CompileError if it is emptied."""
     try:
         edited = click.edit(text, extension=".txt")
     except click.ClickException as error:
@@ -197,54 +191,52 @@ def _edited(text: str) -> str:
     return text if edited is None else edited
 
 
-def _save_pseudo_program(job: Job, path: Path | None) -> None:
-    text = getattr(job.error, "answer", job.pseudo_program)
-    if path and text:
-        _write_text(path, text)
-
-
 def _write_text(path: Path, text: str) -> None:
     with files.replacing(path) as temporary:
         temporary.write_text(text.strip() + "\n", encoding="utf-8")
 
 
-def _written(
-    compiler: Compiler, job: Job, path: Path | None, name: str | None, dtype: str
+def _keep(
+    compiler: Compiler, compilation: Compilation, path: Path | None, name: str | None, dtype: str
 ) -> dict[str, Any]:
-    """Save a program to its file, its name in the store, or both; where it is."""
-    assert job.program is not None
-    record: dict[str, Any] = {"program_id": job.program.id}
-    with tempfile.TemporaryDirectory() as folder:
-        file = path or Path(folder) / "program.paw"
-        formats.save(job.program, file, dtype, profile=compiler.target.profile)
-        record |= {"path": str(path), "bytes": file.stat().st_size}
-        if name:
-            version = store.add(file, name)
-            stored = store.find(f"{name}@v{version}")
-            record |= {"name": name, "version": version, "path": str(path or stored)}
-    return record
+    """Save a program to its file, under its name in the store, or both; return where it is."""
+    program, profile = compilation.program, compiler.target.profile
+    assert program is not None
+    if path:
+        formats.save(program, path, dtype, profile=profile)
+    stored: dict[str, Any] = {}
+    if name:
+        # A copy of the file, where there is one: A and B are quantized once.
+        version = store.add(path or program, name, dtype=dtype, profile=profile)
+        path = path or store.find(f"{name}@v{version}")
+        stored = {"name": name, "version": version}
+    assert path is not None
+    size = path.stat().st_size
+    return {"program_id": program.id, "path": str(path), "bytes": size} | stored
 
 
 def _report_failure(error: PawError, name: str, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"name": name} | error_record(error)))
+        click.echo(json.dumps({"name": name, "error": error.record()}))
         return
     for line in (f"{name}: {error}", *(f"  {hint}" for hint in error.hints)):
         say(line)
 
 
-def _report(record: dict[str, Any], job: Job, as_json: bool) -> None:
-    seconds = sum(cost.seconds for cost in job.costs.values())
-    peak = max(cost.peak_bytes for cost in job.costs.values())
+def _report(compilation: Compilation, record: dict[str, Any], as_json: bool) -> None:
+    """Say what each phase cost, and print where the program is."""
+    costs = compilation.costs
+    seconds = sum(cost.seconds for cost in costs.values())
+    peak = max(cost.peak_bytes for cost in costs.values())
     if as_json:
-        record |= {"spec": job.spec, "pseudo_program": job.pseudo_program}
+        record |= {"spec": compilation.spec, "pseudo_program": compilation.pseudo_program}
         record |= {"seconds": seconds, "peak_bytes": peak}
-        phases = {phase: asdict(cost) for phase, cost in job.costs.items()}
-        click.echo(json.dumps(record | {"phases": phases}, ensure_ascii=False))
+        record |= {"phases": {phase: asdict(cost) for phase, cost in costs.items()}}
+        click.echo(json.dumps(record, ensure_ascii=False))
         return
     rows = [
         [phase.replace("_", "-"), f"{cost.seconds:.1f} s", f"{cost.peak_bytes / 1e9:.2f} GB"]
-        for phase, cost in job.costs.items()
+        for phase, cost in costs.items()
         if cost.peak_bytes  # not the pseudo-program's, if it was given
     ]
     say(table([["phase", "seconds", "peak"], *rows]))

@@ -8,15 +8,25 @@ from typing import Any
 
 import click
 
-from . import Command, json_option
-from .common import alpha_option, say, status, table
-from .ls import megabytes
+from ..words import megabytes
+from .command import Command
+from .common import say, status, table
+from .options import (
+    BITS,
+    PATH,
+    alpha_option,
+    bits_option,
+    group_size_option,
+    interpreter_option,
+    json_option,
+    offline_option,
+)
 from .specs import read_text
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="SRC")
-@click.argument("out", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("out", metavar="DST", type=PATH)
 @click.option(
     "--to", type=click.Choice(["paw", "dir", "peft", "gguf", "mlx"]),
     help="DST's layout.  [default: by its suffix]",
@@ -25,34 +35,31 @@ from .specs import read_text
     "--dtype", type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0", "mlx-q4"]),
     help="How A and B are stored.  [default: as they are, if DST can]",
 )  # fmt: skip
-@click.option("--interpreter", metavar="REF", help="The base, where SRC does not name it.")
+@interpreter_option("The base, where SRC does not name it.")
 @click.option(
-    "--template", metavar="FILE", type=click.Path(path_type=Path),
+    "--template", metavar="FILE", type=PATH,
     help="Make a program with this prompt around {INPUT_PLACEHOLDER}.",
 )  # fmt: skip
 @click.option(
-    "--pseudo-program", metavar="FILE", type=click.Path(path_type=Path),
+    "--pseudo-program", metavar="FILE", type=PATH,
     help="Make a program with this pseudo-program.",
 )  # fmt: skip
 @click.option(
-    "--spec", metavar="FILE", type=click.Path(path_type=Path), help="The spec it came from.",
+    "--spec", metavar="FILE", type=PATH, help="The spec it came from.",
 )  # fmt: skip
 @click.option("--rank", type=int, help="Of a torch checkpoint, to be checked.")
 @alpha_option
 @click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
-@click.option("--bits", type=click.Choice(["4", "6", "8", "16", "32"]), help="Of a --base.")
-@click.option(
-    "--group-size", type=click.Choice(["32", "64", "128"]), default="64", show_default=True,
-    help="Weights of a --base that share a scale.",
-)  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@bits_option("Of a --base.", (*BITS, 32))
+@group_size_option("Weights of a --base that share a scale.")
+@offline_option
 @json_option
 def command(
     source: str,
     out: Path,
     base: bool,
-    bits: str | None,
-    group_size: str,
+    bits: int | None,
+    group_size: int,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -63,12 +70,12 @@ def command(
     written is read back and compared with SRC; if they differ, DST stays as it was.
     """
     if base:
-        packing = {"bits": int(bits) if bits else None, "group_size": int(group_size)}
+        packing = {"bits": bits, "group_size": group_size}
         _convert_base(source, out, packing, as_json, **options)
         return
     if bits:
         raise click.UsageError("--bits is for a --base; an adapter has --dtype")
-    from ..convert.convert import convert
+    from ..convert.program import convert
 
     texts = {key: options.pop(key) for key in ("template", "pseudo_program", "spec")}
     made = convert(

@@ -11,8 +11,9 @@ import click
 
 from ..cases import read_cases
 from ..errors import NotFound
-from . import Command, json_option
+from .command import Command
 from .common import say, table
+from .options import PATH, json_option, offline_option
 
 if TYPE_CHECKING:
     from ..interpreter import Interpreter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 96
 _BASE_ROWS = 32  # of each program, to see that the base alone is wrong
+_ROWS_AT_ONCE = 8  # more are no faster on a CPU, and take up to 2 GB
 _RAMBLE = 20  # tokens of what the bare base says; it would go on for hundreds
 
 
@@ -34,7 +36,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Report:
+class Tried:
     """One example program: accuracy on its held-out rows, without it (the first) and with it."""
 
     name: str
@@ -46,12 +48,12 @@ class Report:
 
 
 @click.command(cls=Command)
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=PATH, required=False)
 @click.option(
     "--inputs", "num", type=click.IntRange(0), default=4, show_default=True,
     help="Inputs to show per program.",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @json_option
 def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None:
     """Run the example programs on held-out inputs, without and with their adapter.
@@ -59,16 +61,16 @@ def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None
     FOLDER holds one folder per program, with `program.paw` and `test.jsonl`; the project's
     own examples by default. The base is SmolLM2-135M, fetched once (98 MB).
     """
-    folders = _folders(folder or Path(__file__).parents[2] / "examples")
+    folders = _find_examples(folder or Path(__file__).parents[2] / "examples")
     from .. import Interpreter, formats, hub
 
     path = hub.resolve_base("smollm2-135m", offline=offline, progress=say)
     say(f"base: SmolLM2-135M-Instruct, {path}")
     reports = []
-    with Interpreter.load(str(path)) as interpreter:
+    with Interpreter.load(str(path), max_rows=_ROWS_AT_ONCE) as interpreter:
         for place in folders:
             program = formats.load(place / "program.paw")
-            report = _report(interpreter, program, place, num)
+            report = _try(interpreter, program, place, num)
             reports.append(report)
             if not as_json:
                 _show(report, program)
@@ -80,7 +82,8 @@ def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None
         click.echo(_summary(reports, peak_bytes))
 
 
-def _folders(root: Path) -> list[Path]:
+def _find_examples(root: Path) -> list[Path]:
+    """Return the folders that hold a program. NotFound if none does."""
     found = sorted(path.parent for path in root.glob("*/program.paw"))
     if not found:
         raise NotFound(
@@ -90,12 +93,16 @@ def _folders(root: Path) -> list[Path]:
     return found
 
 
-def _report(interpreter: Interpreter, program: Program, place: Path, num: int) -> Report:
-    """Decode the first rows both ways; score all of them in batches."""
-    from .. import Options
+def _try(interpreter: Interpreter, program: Program, place: Path, num: int) -> Tried:
+    """Run the first rows one by one, both ways; judge all of them, of the base alone a few."""
+    from .. import Function, Options
+    from ..evaluation import judge
 
     cases = read_cases(place / "test.jsonl")
     bare = replace(program, adapter=None)
+    # The base alone would go on for hundreds of tokens: one more than is right tells enough.
+    encode = interpreter.base.tokenizer.encode
+    enough = Options(max_tokens=1 + max(len(encode(case.output.strip())) for case in cases))
     shown, results = [], []
     for case in cases[:num]:
         base = interpreter.run(bare, case.input, Options(max_tokens=_RAMBLE))
@@ -103,17 +110,17 @@ def _report(interpreter: Interpreter, program: Program, place: Path, num: int) -
         results.append(result)
         shown.append(Shown(case.input, base.text, result.text, case.output))
     steps = sum(result.output_tokens - 1 for result in results)
-    return Report(
+    return Tried(
         name=place.name,
         rows=len(cases),
-        accuracy_base=interpreter.score(bare, cases[:_BASE_ROWS]).accuracy,
-        accuracy_program=interpreter.score(program, cases).accuracy,
+        accuracy_base=judge(Function(interpreter, bare), cases[:_BASE_ROWS], enough).accuracy,
+        accuracy_program=judge(Function(interpreter, program), cases).accuracy,
         tok_s=steps / max(sum(result.decode_s for result in results), 1e-9),
         shown=shown,
     )
 
 
-def _show(report: Report, program: Program) -> None:
+def _show(report: Tried, program: Program) -> None:
     assert program.adapter is not None
     size = program.adapter.nbytes / 1e6
     title = f"{report.name}  (adapter of {size:.1f} MB)"
@@ -128,7 +135,7 @@ def _show(report: Report, program: Program) -> None:
         click.echo()
 
 
-def _summary(reports: list[Report], peak_bytes: int) -> str:
+def _summary(reports: list[Tried], peak_bytes: int) -> str:
     head = ["held-out inputs", "rows", "base alone", "with program", "tok/s"]
     rows = [
         [
@@ -148,6 +155,6 @@ def _summary(reports: list[Report], peak_bytes: int) -> str:
 
 
 def _cut(text: str) -> str:
-    """One line of at most _WIDTH characters."""
+    """Return one line of at most _WIDTH characters."""
     line = " ".join(text.split())
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import listed
-from . import Command, json_option
-from .common import alpha_option, table
-from .inspect import printable
+from .command import Command
+from .common import printable, table
+from .options import alpha_option, json_option
 
 if TYPE_CHECKING:
     from ..convert.diff import Diff, MetaChanges, Moved
@@ -34,8 +34,8 @@ def command(a: str, b: str, alpha: float | None, as_json: bool) -> None:
     Each is a path in any layout or a name in the store, as in `diff triage@v1 triage`.
     """
     from .. import hub
-    from ..convert.convert import read_any
     from ..convert.diff import diff
+    from ..convert.program import read_any
 
     paths = [hub.resolve_adapter(reference, offline=True) for reference in (a, b)]
     one, other = (read_any(path, alpha=alpha) for path in paths)
@@ -72,11 +72,10 @@ def _value(value: Any) -> str:
 
 def _norms(what: str, moved: Mapping[Any, Moved]) -> str:
     rows = [[what, "|A|", "|B|", "|B - A|", "change"]]
-    return table(rows + [[str(name), *_row(one)] for name, one in moved.items()])
-
-
-def _row(moved: Moved) -> list[str]:
-    return [*(f"{norm:.4g}" for norm in (moved.a, moved.b, moved.difference)), _change(moved)]
+    for name, one in moved.items():
+        norms = [f"{norm:.4g}" for norm in (one.a, one.b, one.difference)]
+        rows.append([str(name), *norms, _change(one)])
+    return table(rows)
 
 
 def _change(moved: Moved) -> str:
@@ -84,7 +83,7 @@ def _change(moved: Moved) -> str:
 
 
 def _conclusion(changes: Diff) -> str:
-    """One line: how far the adapter moved, or that it did not."""
+    """Say in one line how far the adapter moved, or that it did not."""
     moved = changes.adapter
     if moved.difference:
         return f"the adapter moved by {_change(moved)} of its size"

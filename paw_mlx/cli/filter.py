@@ -5,29 +5,26 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import FormatError, PawError
-from . import RowCommand, error_record, json_option
-from .common import base_options, chosen_base, counted, decode_options, say, status
-from .lines import Input, decoded, open_input
-from .map import batch_option
-from .sinks import Stdout
-from .tally import Tally
+from ..errors import PawError
+from ..rows.filter import Line, filter_lines, fold
+from ..rows.flow import Outcome
+from ..rows.tally import Tally
+from ..words import counted
+from .command import RowCommand
+from .common import say, status
+from .options import base_options, batch_option, decode_options, json_option
+from .progress_line import ProgressLine, notes
+from .rows import Stdout, open_file
 
 if TYPE_CHECKING:
-    from ..interpreter import Function, Options
-    from ..interpreter.mapping import Outcome
-
-
-class Line(NamedTuple):
-    number: int
-    raw: bytes
-    text: str
+    from ..program import Program
+    from ..runner import Options
 
 
 @click.command(cls=RowCommand)
@@ -50,13 +47,10 @@ def command(
     file: str | None,
     labels: tuple[str, ...],
     on_error: str,
-    overflow: str,
     batch_size: int | None,
     as_json: bool,
-    max_tokens: int | None,
-    temperature: float,
-    seed: int | None,
-    **base: Any,
+    options: Options,
+    base: dict[str, Any],
 ) -> None:
     """Pass on the lines of FILE for which PROGRAM says LABEL, in order and each at once.
 
@@ -64,123 +58,79 @@ def command(
     compared with LABEL stripped and in any case. A line that fails is passed on, too, and the
     exit code is 1. With --json, lines come as {"row", "input", "output"}.
     """
-    from .. import Options, function
+    from .. import function
 
-    options = Options(max_tokens, temperature, seed, overflow=overflow)
-    with open_input(file) as source:
-        fn = function(program, **chosen_base(**base))
+    with open_file(file) as source:
+        fn = function(program, **base)
         if not as_json:
-            _check_labels(fn, labels)
-        chosen = Filter(fn, options, batch_size, source, _folded(labels), on_error, as_json)
-        with closing(fn.interpreter):
-            fn.interpreter.cut_tokens(fn.program, "x", options)  # does any line fit at all?
-            chosen.run()
-    if chosen.tally.num_failed:
+            _say_unknown_labels(fn.program, labels)
+        with closing(fn.runner):
+            fn.runner.cut_tokens(fn.program, "x", options)  # does any line fit at all?
+            found = filter_lines(
+                fn.runner,
+                fn.program,
+                source,
+                labels,
+                options,
+                batch_size=batch_size,
+                on_error=on_error,
+            )
+            tally = _pass_on(found, as_json)
+    if tally.num_failed:
         raise click.exceptions.Exit(1)
 
 
-class Filter:
-    """A program on lines, and what becomes of each."""
-
-    def __init__(
-        self,
-        function: Function,
-        options: Options,
-        batch_size: int | None,
-        source: Input,
-        labels: frozenset[str],
-        on_error: str,
-        as_json: bool,
-    ) -> None:
-        self._function, self._options, self._batch_size = function, options, batch_size
-        self._source, self._labels = source, labels
-        self._on_error, self._as_json = on_error, as_json
-        self._sink, self._num_kept = Stdout(), 0
-        self.tally = Tally("line", live=not sys.stdout.isatty())
-
-    def run(self) -> None:
-        from ..interpreter.mapping import outcomes
-
-        found = outcomes(
-            self._function,
-            _inputs(self._source),
-            self._options,
-            batch_size=self._batch_size,
-            wake=self._source.wake,
-            weigh=lambda line: len(line.raw),
-        )
-        try:
-            with closing(found):
-                for outcome in found:
-                    self._take(outcome)
-        except KeyboardInterrupt:
-            self._summarize(status)
-            raise
-        finally:
-            self.tally.clear()
-        self._summarize(say)
-
-    def _take(self, outcome: Outcome[Line]) -> None:
-        line, answer = outcome.item, outcome.answer
-        self.tally.add(outcome)
-        if isinstance(answer, PawError):
-            if self._on_error == "stop":
-                answer.add_note(f"It is line {line.number}'s.")
-                raise answer
-            self.tally.say_error(line.number, answer, self._as_json)
-            keep = self._on_error == "keep"
-        else:
-            keep = _fold(answer.text) in self._labels
-        if keep:
-            self._num_kept += 1
-            self._sink.write(line.number, self._shown(line, outcome), False)
-
-    def _shown(self, line: Line, outcome: Outcome[Line]) -> bytes:
-        if not self._as_json:
-            return line.raw if line.raw.endswith(b"\n") else line.raw + b"\n"
-        record: dict[str, Any] = {"row": line.number, "input": line.text}
-        if isinstance(outcome.answer, PawError):
-            record |= error_record(outcome.answer)
-        else:
-            record["output"] = outcome.answer.text
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
-
-    def _summarize(self, tell: Callable[[str], None]) -> None:
-        tally, num_kept = self.tally, self._num_kept
-        tally.clear()
-        if self._as_json:
-            tell(json.dumps(tally.record | {"num_kept": num_kept}))
-            return
-        num_lines = counted(tally.num_rows, "line")
-        lines = f"{num_lines} in, {num_kept:,} kept"
-        tell(", ".join([lines, *tally.notes, f"{tally.rows_s:.1f} lines/s"]))
-        if tally.num_failed:
-            tell(f"{tally.num_failed:,} of {num_lines} failed")
+def _pass_on(found: Generator[tuple[Outcome[Line], bool]], as_json: bool) -> Tally:
+    """Print the lines that are kept; say on stderr what becomes of all."""
+    tally, num_kept, sink = Tally(), 0, Stdout()
+    progress = ProgressLine("line", tally, live=not sys.stdout.isatty())
+    try:
+        with closing(found):
+            for outcome, keep in found:
+                tally.add(outcome)
+                progress.update()
+                if isinstance(outcome.answer, PawError):
+                    progress.say_error(outcome.item.number, outcome.answer, as_json)
+                if keep:
+                    num_kept += 1
+                    sink.write(outcome.item.number, _show(outcome, as_json), False)
+    except KeyboardInterrupt:
+        progress.clear()
+        _summarize(tally, num_kept, as_json, status)
+        raise
+    finally:
+        progress.clear()
+    _summarize(tally, num_kept, as_json, say)
+    return tally
 
 
-def _inputs(source: Input) -> Iterator[tuple[Line, str | FormatError] | None]:
-    number = 0
-    for line in source.lines:
-        if line is None:
-            yield None
-            continue
-        number += 1
-        text, error = decoded(line)
-        yield Line(number, line, text), error or text
+def _show(outcome: Outcome[Line], as_json: bool) -> bytes:
+    """Return a line as it is printed: as it stands, or an object."""
+    line, answer = outcome.item, outcome.answer
+    if not as_json:
+        return line.raw if line.raw.endswith(b"\n") else line.raw + b"\n"
+    record: dict[str, Any] = {"row": line.number, "input": line.text}
+    if isinstance(answer, PawError):
+        record["error"] = answer.record()
+    else:
+        record["output"] = answer.text
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
-def _fold(text: str) -> str:
-    return text.strip().casefold()
+def _summarize(tally: Tally, num_kept: int, as_json: bool, tell: Callable[[str], None]) -> None:
+    if as_json:
+        tell(json.dumps(tally.record | {"num_kept": num_kept}))
+        return
+    num_lines = counted(tally.num_rows, "line")
+    lines = f"{num_lines} in, {num_kept:,} kept"
+    tell(", ".join([lines, *notes(tally), f"{tally.rows_s:.1f} lines/s"]))
+    if tally.num_failed:
+        tell(f"{tally.num_failed:,} of {num_lines} failed")
 
 
-def _folded(labels: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(_fold, labels))
-
-
-def _check_labels(function: Function, labels: tuple[str, ...]) -> None:
+def _say_unknown_labels(program: Program, labels: tuple[str, ...]) -> None:
     """Say which labels the program's own description does not know: they may be misspelt."""
-    program = function.program
-    known = _fold(f"{program.spec} {program.pseudo_program}")
+    known = fold(f"{program.spec} {program.pseudo_program}")
     for label in labels:
-        if program.spec and not re.search(rf"(?<!\w){re.escape(_fold(label))}(?!\w)", known):
+        if program.spec and not re.search(rf"(?<!\w){re.escape(fold(label))}(?!\w)", known):
             say(f"the spec of the program does not mention {label!r}")

@@ -17,34 +17,34 @@ from ..errors import PawError
 from ..formats import Summary, summarize
 from ..formats.fingerprint import base_fingerprint, recorded
 from ..profiles import base_name
-from . import Command, json_option
+from .command import Command
+from .common import printable
+from .options import interpreter_option, json_option
 
 
 @click.command(cls=Command)
 @click.argument("what", metavar="PATH")
-@click.option("--interpreter", metavar="REF", help="Compare with this base instead.")
+@interpreter_option("Compare with this base instead.")
 @json_option
 def command(what: str, interpreter: str | None, as_json: bool) -> None:
     """Show what the program or adapter at PATH holds, without loading a model.
 
     PATH may also be a program's name in the store.
     """
-    summary = summarize(_path(what))
-    matches, base = _base(summary, interpreter)
+    stored = store.is_reference(what) and not Path(what).exists()
+    summary = summarize(store.find(what) if stored else Path(what))
+    matches, base = _compare_base(summary, interpreter)
     if as_json:
         click.echo(json.dumps(asdict(summary) | {"base_matches": matches}))
     else:
         click.echo(_sheet(summary, base))
 
 
-def _path(what: str) -> Path:
-    if store.is_reference(what) and not Path(what).exists():
-        return store.find(what)
-    return Path(what)
+def _compare_base(s: Summary, reference: str | None) -> tuple[bool | None, str | None]:
+    """Return whether the base that `run` would take is the one recorded, and what to say.
 
-
-def _base(s: Summary, reference: str | None) -> tuple[bool | None, str | None]:
-    """Whether the base that `run` would take is the one recorded; None if nobody can tell."""
+    None if nobody can tell.
+    """
     made_for = recorded(s.meta or {}, "interpreter")
     if made_for is None or s.interpreter is None:
         return None, None
@@ -89,11 +89,6 @@ def _sheet(s: Summary, base: str | None) -> str:
             body = (f"  {printable(line)}".rstrip() for line in text.strip().split("\n"))
             lines += ["", title, *body]
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """One line of text with everything that is no printable character escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -10,8 +10,10 @@ from datetime import datetime
 import click
 
 from .. import hub, store
-from . import Command, json_option
+from ..words import megabytes
+from .command import Command
 from .common import say, table
+from .options import json_option
 
 
 @click.command(cls=Command)
@@ -34,22 +36,14 @@ def command(as_json: bool) -> None:
         several = Counter(p.name for p in programs)
         for p in programs:
             mark = "* " if p.current and several[p.name] > 1 else ""
-            rows.append([p.name, f"{mark}v{p.version}", megabytes(p.bytes), _date(p.modified)])
+            modified = f"{datetime.fromtimestamp(p.modified):%Y-%m-%d %H:%M}"
+            rows.append([p.name, f"{mark}v{p.version}", megabytes(p.bytes), modified])
         tables.append(table(rows))
     for key, found in kinds.items():
         if found:
-            rows = [[key.removesuffix("s").upper(), "SIZE", "KEPT BY"]]
-            tables.append(table(rows + [[m.name, megabytes(m.bytes), m.source] for m in found]))
+            head = [key.removesuffix("s").upper(), "SIZE", "KEPT BY"]
+            tables.append(table([head, *([m.name, megabytes(m.bytes), m.source] for m in found)]))
     if tables:
         click.echo("\n\n".join(tables))
     else:
         say("nothing is installed; `paw-mlx pull smollm2-135m` fetches a small base (98 MB)")
-
-
-def megabytes(size: int) -> str:
-    """A size for people: `22.7 MB`, at least `0.1 MB` for what is not empty."""
-    return f"{max(size / 1e6, 0.1 if size else 0):,.1f} MB"
-
-
-def _date(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"

@@ -9,8 +9,9 @@ import click
 
 from .. import hub, store
 from ..errors import OptionError
-from . import Command, json_option
+from .command import Command
 from .common import say, status
+from .options import json_option
 
 
 @click.command(cls=Command)
@@ -26,9 +27,7 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     (`org/name/path/to/file.paw`), or a slug of the PAW service at PAW_API_URL.
     """
     if name is None:
-        _refuse_programs(reference)
-        kind = "compiler" if reference in hub.published_compilers() else "base"
-        path = _compiler(reference) if kind == "compiler" else _base(reference)
+        kind, path = _pull_model(reference)
         click.echo(json.dumps({kind: reference, "path": str(path)}) if as_json else path)
         return
     store.check_name(name)
@@ -40,19 +39,15 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     click.echo(json.dumps(record) if as_json else path)
 
 
-def _base(reference: str) -> Path:
-    return hub.resolve_base(reference, progress=status)
-
-
-def _compiler(reference: str) -> Path:
-    from ..compiler.installed import installed_compiler
-
-    return installed_compiler(reference, progress=status)
-
-
-def _refuse_programs(reference: str) -> None:
+def _pull_model(reference: str) -> tuple[str, Path]:
+    """Fetch a base or a compiler; return which of both it is, and where it lies."""
     if reference.endswith(".paw"):
         raise OptionError(
             f"{reference} is a program, and a program needs a name here",
             hint=f"paw-mlx pull {reference} --as NAME",
         )
+    if reference not in hub.published_compilers():
+        return "base", hub.resolve_base(reference, progress=status)
+    from ..compiler.installed import installed_compiler
+
+    return "compiler", installed_compiler(reference, progress=status)

@@ -9,8 +9,9 @@ import click
 
 from .. import hub, store
 from ..errors import NotFound, OptionError, listed
-from . import Command, json_option
-from .ls import megabytes
+from ..words import megabytes
+from .command import Command
+from .options import json_option
 
 
 @click.command(cls=Command)
@@ -32,7 +33,7 @@ def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
 
 
 def _is_program(name: str) -> bool:
-    """Whether a name is a program's; NotFound, before anything is removed, if it is nothing's."""
+    """Return whether a name is a program's; NotFound, before anything is removed, if nothing's."""
     if store.is_reference(name):
         try:
             store.find(name)

@@ -9,7 +9,8 @@ import click
 
 from .. import store
 from ..errors import OptionError
-from . import Command, json_option
+from .command import Command
+from .options import json_option
 
 
 class Version(click.ParamType):

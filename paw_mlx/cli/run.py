@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import Command, json_option
-from .common import base_options, chosen_base, decode_options, read_input, say
+from .command import Command
+from .common import read_input, say
+from .options import PATH, base_options, decode_options, json_option
+
+if TYPE_CHECKING:
+    from ..runner import Options
 
 
 @click.command(cls=Command)
 @click.argument("program")
 @click.argument("input", required=False)
-@click.option("--file", type=click.Path(path_type=Path), help="Read the input from a file.")
+@click.option("--file", type=PATH, help="Read the input from a file.")
 @click.option("--stream", is_flag=True, help="Print the output as it is decoded.")
 @json_option
 @decode_options
@@ -27,11 +31,8 @@ def command(
     file: Path | None,
     stream: bool,
     as_json: bool,
-    max_tokens: int | None,
-    temperature: float,
-    seed: int | None,
-    overflow: str,
-    **base: Any,
+    options: Options,
+    base: dict[str, Any],
 ) -> None:
     """Run PROGRAM on INPUT and print the output.
 
@@ -41,18 +42,16 @@ def command(
     if stream and as_json:
         raise click.UsageError("--stream prints text as it comes; --json waits for the end")
     text = read_input(input, file)
-    from .. import Options, function
+    from .. import function
 
-    chosen = Options(max_tokens, temperature, seed, overflow=overflow)
-    options = asdict(chosen)
-    fn = function(program, **chosen_base(**base))
+    fn = function(program, **base)
     if stream:
-        _say_cut(fn.interpreter.cut_tokens(fn.program, text, chosen))
-        for piece in fn.stream(text, **options):
+        _say_cut(fn.runner.cut_tokens(fn.program, text, options))
+        for piece in fn.stream(text, options):
             click.echo(piece, nl=False)
         click.echo()
         return
-    result = fn.run(text, **options)
+    result = fn.run(text, options)
     _say_cut(result.cut_tokens)
     if as_json:
         record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cases import json_line
 from ..errors import FormatError, NotFound, OptionError, listed
+from ..rows.jsonl import json_line
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Wish:
 
 
 def read_text(path: Path, *, strip: bool = True) -> str:
-    """A text file, stripped; NotFound or FormatError if there is no text."""
+    """Read a text file, stripped; NotFound or FormatError if there is no text."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -34,7 +34,7 @@ def read_text(path: Path, *, strip: bool = True) -> str:
 
 
 def read_wishes(files: Sequence[Path]) -> list[Wish]:
-    """A spec from each text file, and from each row of each `.jsonl`.
+    """Read a spec from each text file, and from each row of each `.jsonl`.
 
     OptionError if two would get one name.
     """
@@ -46,7 +46,7 @@ def read_wishes(files: Sequence[Path]) -> list[Wish]:
 
 
 def check_blocks(dtype: str, rank: int) -> None:
-    """OptionError, before the work and not after it, if a rank cannot be stored as `dtype`."""
+    """Raise OptionError, before the work, if a rank cannot be stored as `dtype`."""
     if dtype == "q4_0" and rank % 32:
         raise OptionError(
             f"q4_0 stores blocks of 32 along the rank, and {rank} is no multiple of 32",
@@ -55,7 +55,7 @@ def check_blocks(dtype: str, rank: int) -> None:
 
 
 def check_writable(output: Path) -> None:
-    """OptionError, before the work and not after it, if a file cannot be written.
+    """Raise OptionError, before the work and not after it, if a file cannot be written.
 
     A folder that is missing is made when the file is, but not its parents.
     """
@@ -70,11 +70,10 @@ def _in_file(file: Path) -> Iterator[Wish]:
         return
     for number, line in enumerate(read_text(file).split("\n"), 1):
         if line.strip():
-            yield _row(file, number, line)
+            yield _make_wish(file, number, json_line(file, number, line))
 
 
-def _row(file: Path, number: int, line: str) -> Wish:
-    row = json_line(file, number, line)
+def _make_wish(file: Path, number: int, row: object) -> Wish:
     where, name = f"{file}, line {number}", f"{file.stem}-{number}"
     keys = ("spec", "name", "pseudo_program")
     values = [row.get(key) if isinstance(row, dict) else None for key in keys]
@@ -82,4 +81,4 @@ def _row(file: Path, number: int, line: str) -> Wish:
         raise FormatError(
             f'{where}: a row needs the string "spec"; "name" and "pseudo_program" may be strings'
         )
-    return Wish(values[0].strip(), values[1] or name, values[2])
+    return Wish(values[0], values[1] or name, values[2])

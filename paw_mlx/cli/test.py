@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cases import Case, read_cases
-from ..errors import PawError
-from . import Command, json_option
-from .common import base_options, chosen_base, table
+from ..cases import read_cases
+from .command import Command
+from .common import table
+from .options import PATH, base_options, json_option, max_tokens_option
+
+if TYPE_CHECKING:
+    from ..evaluation import Report
 
 _MOST_LABELS = 12  # a confusion table beyond this tells nobody anything
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A case and what the program made of it; `error` if it could not be run."""
-
-    input: str
-    expected: str
-    output: str
-    error: str | None
-
-    @property
-    def passed(self) -> bool:
-        return self.error is None and self.output == self.expected.strip()
-
-
 @click.command(cls=Command)
 @click.argument("program")
-@click.argument("cases", type=click.Path(path_type=Path))
+@click.argument("cases", type=PATH)
 @click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
     help="Exit with 1 below this accuracy (0 to 1).",
 )
-@click.option("--max-tokens", type=int, help="Output tokens at most.  [default: 512]")
+@max_tokens_option
 @json_option
 @base_options
 def command(
@@ -51,7 +38,7 @@ def command(
     min_accuracy: float | None,
     max_tokens: int | None,
     as_json: bool,
-    **base: Any,
+    base: dict[str, Any],
 ) -> None:
     """Run PROGRAM on CASES, a JSONL file of rows {"input": …, "output": …}.
 
@@ -59,51 +46,45 @@ def command(
     """
     rows = read_cases(cases)
     from .. import Options, function
+    from ..evaluation import judge
 
     options = Options(max_tokens)
-    fn = function(program, **chosen_base(**base))
-    start = time.perf_counter()
-    inputs = (case.input for case in rows)
-    outputs = fn.map(inputs, on_error="return", max_tokens=options.max_tokens)
+    fn = function(program, **base)
     with click.progressbar(
-        outputs, length=len(rows), file=sys.stderr, hidden=not sys.stderr.isatty()
+        length=len(rows), file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:
-        outcomes = [_outcome(case, output) for case, output in zip(rows, bar, strict=True)]
-    seconds = time.perf_counter() - start
-    accuracy = sum(outcome.passed for outcome in outcomes) / len(outcomes)
+        report = judge(fn, rows, options, on_case=lambda _: bar.update(1))
+    accuracy = report.accuracy
     if as_json:
-        record = {"program_id": fn.program.id, "accuracy": accuracy, "cases": len(outcomes)}
-        failures = [asdict(outcome) for outcome in outcomes if not outcome.passed]
-        click.echo(json.dumps(record | {"seconds": seconds, "failures": failures}))
+        record = {"program_id": fn.program.id, "accuracy": accuracy, "cases": len(rows)}
+        failures = [asdict(failure) for failure in report.failures]
+        click.echo(json.dumps(record | {"seconds": report.seconds, "failures": failures}))
     else:
-        _show(outcomes, accuracy, seconds)
+        _show(report)
     if min_accuracy is not None and accuracy < min_accuracy:
         raise click.exceptions.Exit(1)
 
 
-def _outcome(case: Case, output: str | PawError) -> Outcome:
-    if isinstance(output, PawError):
-        return Outcome(case.input, case.output, "", str(output))
-    return Outcome(case.input, case.output, output, None)
+def _show(report: Report) -> None:
+    for failure in report.failures:
+        click.echo(f"input     {json.dumps(failure.input, ensure_ascii=False)}")
+        click.echo(f"expected  {json.dumps(failure.expected, ensure_ascii=False)}")
+        if failure.error:
+            click.echo(f"error     {failure.error}\n")
+        else:
+            click.echo(f"got       {json.dumps(failure.output, ensure_ascii=False)}\n")
+    if report.failures and len(report.labels) <= _MOST_LABELS:
+        click.echo(_confusion(report) + "\n")
+    share = f"{report.num_correct} of {len(report.judged)}"
+    click.echo(f"accuracy {report.accuracy:.1%} ({share}) in {report.seconds:.1f} s")
 
 
-def _show(outcomes: list[Outcome], accuracy: float, seconds: float) -> None:
-    failures = [outcome for outcome in outcomes if not outcome.passed]
-    for outcome in failures:
-        click.echo(f"input     {json.dumps(outcome.input, ensure_ascii=False)}")
-        click.echo(f"expected  {json.dumps(outcome.expected, ensure_ascii=False)}")
-        got = outcome.error or json.dumps(outcome.output, ensure_ascii=False)
-        click.echo(f"{'error' if outcome.error else 'got':<10}{got}\n")
-    if failures and len({outcome.expected for outcome in outcomes}) <= _MOST_LABELS:
-        click.echo(_confusion(outcomes) + "\n")
-    passed = len(outcomes) - len(failures)
-    click.echo(f"accuracy {accuracy:.1%} ({passed} of {len(outcomes)}) in {seconds:.1f} s")
-
-
-def _confusion(outcomes: list[Outcome]) -> str:
-    """Rows are what is right, columns what the program said; the rest shares a column."""
-    labels = sorted({outcome.expected.strip() for outcome in outcomes})
-    said = Counter((o.expected.strip(), o.output if o.output in labels else None) for o in outcomes)
-    columns: list[str | None] = [*labels, *([None] if any(c is None for _, c in said) else [])]
+def _confusion(report: Report) -> str:
+    """Return a table: rows are what is right, columns what was said; the rest shares a column."""
+    said = report.confusion()
+    columns: list[str | None] = [*report.labels]
+    if any(output is None for _, output in said):
+        columns.append(None)
     head = ["right \\ said", *("(other)" if column is None else column for column in columns)]
-    return table([head, *([label, *(str(said[label, c]) for c in columns)] for label in labels)])
+    counts = [[label, *(str(said[label, column]) for column in columns)] for label in report.labels]
+    return table([head, *counts])

@@ -14,28 +14,29 @@ from typing import TYPE_CHECKING
 import click
 
 from ..cases import read_cases
-from . import Command, json_option
+from .command import Command
 from .common import status
+from .options import PATH, adapter_option, interpreter_option, json_option, offline_option
 from .specs import check_blocks, check_writable, read_text
 
 if TYPE_CHECKING:
-    from ..compiler.training import Step
+    from ..training.loop import Step
 
 
 @click.command(cls=Command)
 @click.option(
     "-f", "--spec", "spec_file", required=True, metavar="SPEC.txt",
-    type=click.Path(path_type=Path), help="What the program is to do, in English.",
+    type=PATH, help="What the program is to do, in English.",
 )  # fmt: skip
 @click.option(
-    "--examples", required=True, metavar="EXAMPLES.jsonl", type=click.Path(path_type=Path),
+    "--examples", required=True, metavar="EXAMPLES.jsonl", type=PATH,
     help='Rows {"input": …, "output": …} to learn from.',
 )  # fmt: skip
 @click.option(
-    "-o", "--output", required=True, metavar="OUT.paw", type=click.Path(path_type=Path),
+    "-o", "--output", required=True, metavar="OUT.paw", type=PATH,
     help="The program to write.",
 )  # fmt: skip
-@click.option("--interpreter", default="smollm2-135m", metavar="REF", show_default=True)
+@interpreter_option(default="smollm2-135m", show_default=True)
 @click.option(
     "--from", "start_from", metavar="PROGRAM", help="Go on from this program's adapter.",
 )  # fmt: skip
@@ -45,11 +46,8 @@ if TYPE_CHECKING:
 @click.option("--batch-size", default=8, show_default=True, help="Examples a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,
-    help="How A and B are stored.",
-)  # fmt: skip
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@adapter_option
+@offline_option
 @json_option
 def command(
     spec_file: Path,
@@ -75,8 +73,9 @@ def command(
     check_blocks(adapter, rank)
     check_writable(output)
     from .. import formats, hub
-    from ..compiler.training import Recipe, train
-    from ..interpreter.weights import load_base
+    from ..interpreter.models.load import load_base
+    from ..training.program import train
+    from ..training.recipe import Recipe
 
     recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
     begin = None
@@ -105,7 +104,7 @@ def command(
 
 
 def _progress(steps: int) -> Callable[[Step], None]:
-    """A line on the terminal that each step renews and each check keeps."""
+    """Make a line on the terminal that each step renews and each check keeps."""
     start = time.perf_counter()
 
     def report(step: Step) -> None:

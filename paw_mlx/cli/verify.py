@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import Command, json_option
-from .common import alpha_option, status, table
-from .inspect import printable
+from .command import Command
+from .common import printable, status, table
+from .options import PATH, alpha_option, interpreter_option, json_option, offline_option
 
 if TYPE_CHECKING:
     from ..convert.verify import Run, Verdict
@@ -25,10 +25,10 @@ _MOST = 5  # problems shown; JSON has them all
 @click.command(cls=Command)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--interpreter", metavar="REF", help="Compare logits and outputs on this base.")
+@interpreter_option("Compare logits and outputs on this base.")
 @click.option(
     "--inputs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='On these inputs: one a line, or a .jsonl with "input".  [default: three of ours]',
 )
 @click.option(
@@ -38,7 +38,7 @@ _MOST = 5  # problems shown; JSON has them all
     show_default=True,
     help="Output tokens at most.",
 )
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@offline_option
 @alpha_option
 @json_option
 def command(
@@ -59,9 +59,9 @@ def command(
     if inputs and not interpreter:
         raise click.UsageError("--inputs are run on a base: name it with --interpreter")
     from .. import hub
-    from ..convert.convert import read_any
+    from ..convert.program import read_any
     from ..convert.verify import INPUTS, read_inputs, verify
-    from ..interpreter.weights import load_base
+    from ..interpreter.models.load import load_base
 
     texts = read_inputs(inputs) if inputs else INPUTS
     paths = [hub.resolve_adapter(one, offline=offline, progress=status) for one in (a, b)]
@@ -85,12 +85,12 @@ def _sheet(verdict: Verdict) -> str:
     if verdict.differing:
         lines.append(f"not the same texts: {', '.join(verdict.differing).replace('_', '-')}")
     if verdict.runs:
-        lines += _runs(verdict.runs)
+        lines += _report_runs(verdict.runs)
     return "\n".join([*lines, str(verdict)])
 
 
-def _runs(runs: tuple[Run, ...]) -> list[str]:
-    """Logits and outputs, and the first output that differs."""
+def _report_runs(runs: tuple[Run, ...]) -> list[str]:
+    """Say how logits and outputs compare, and show the first output that differs."""
     prompt, path = (max(getattr(r, key) for r in runs) for key in ("prompt_diff", "path_diff"))
     parted = [run for run in runs if not run.equal]
     lines = [
@@ -103,13 +103,8 @@ def _runs(runs: tuple[Run, ...]) -> list[str]:
             f"  {name:<7}{printable(json.dumps(text, ensure_ascii=False))}"
             for name, text in texts.items()
         ]
-        lines.append(f"  they part after {run.parted} tokens, {_nearness(run)}")
+        lines.append(
+            f"  they part after {run.parted} tokens, where A's two best are {run.gap:.2g} nats "
+            f"apart: {'a' if run.is_near_tie else 'no'} near-tie"
+        )
     return lines
-
-
-def _nearness(run: Run) -> str:
-    from ..convert.verify import NEAR_TIE
-
-    assert run.gap is not None
-    kind = "a near-tie" if run.gap <= NEAR_TIE else "no near-tie"
-    return f"where A's two best are {run.gap:.2g} nats apart: {kind}"

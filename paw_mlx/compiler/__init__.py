@@ -1,5 +1,3 @@
 """Making programs."""
 
-from .. import blas
-
-blas.load()  # before anything below imports mlx.core
+from .. import device  # noqa: F401  loads a BLAS before anything below imports mlx.core

@@ -39,7 +39,7 @@ def load_tokenizer(path: Path) -> TokenizerWrapper:
 
 
 def render(tokenizer: TokenizerWrapper, messages: Sequence[Message]) -> str:
-    """A conversation as text, the answer's turn opened and thinking off.
+    """Render a conversation as text, the answer's turn opened and thinking off.
 
     FormatError if there is no chat template, or it does not take these messages.
     """
@@ -56,7 +56,7 @@ def render(tokenizer: TokenizerWrapper, messages: Sequence[Message]) -> str:
 
 
 def encode(tokenizer: TokenizerWrapper, messages: Sequence[Message]) -> list[int]:
-    """The token ids of a rendered conversation, with control tokens the template's alone."""
+    """Return the ids of a rendered conversation, with control tokens the template's alone."""
     marks = [message | {"content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)]
     parts = _MARK.split(render(tokenizer, marks))
     if lost := set(range(len(messages))) - {int(number) for number in parts[1::2]}:
@@ -87,7 +87,7 @@ class ChatModel:
         from mlx_lm.generate import generate_step
 
         first, *others = (encode(self._tokenizer, messages) for messages in conversations)
-        ids = first[: min(_shared(first, other) for other in others)]
+        ids = first[: min(_count_shared(first, other) for other in others)]
         cache = self._new_cache()
         if ids:  # max_tokens=0 evaluates the prompt and stops
             list(generate_step(mx.array(ids), self._model, max_tokens=0, prompt_cache=cache))
@@ -96,7 +96,7 @@ class ChatModel:
     def answer(
         self, messages: Sequence[Message], max_tokens: int, done: Callable[[str], bool]
     ) -> str:
-        """The greedy answer, up to its end, `max_tokens`, or the text that is `done`.
+        """Answer greedily, up to the end, `max_tokens`, or a text that is `done`.
 
         A conversation that goes on from the last answer reuses its KV. InputTooLong if
         messages and answer exceed the model's window.
@@ -131,13 +131,17 @@ class ChatModel:
         del self._model, self._prefix, self._last
 
     def _start(self, ids: list[int], kept: tuple[list[int], Any]) -> tuple[int, Any]:
-        """How many of `ids` need no evaluation, and a cache that holds just these."""
+        """Return how many of `ids` need no evaluation, and a cache that holds just these."""
+        from mlx_lm.models.cache import trim_prompt_cache
+
         known, cache = kept[0], copy.deepcopy(kept[1])
         # The last token is always evaluated: its logits are the answer's first.
-        num_known = min(_shared(known, ids), len(ids) - 1)
-        if _trimmed(cache, len(known) - num_known):
-            return num_known, cache
-        return 0, self._new_cache()
+        num_known = min(_count_shared(known, ids), len(ids) - 1)
+        surplus = len(known) - num_known
+        # A recurrent model's cache takes nothing back.
+        if surplus and trim_prompt_cache(cache, surplus) != surplus:
+            return 0, self._new_cache()
+        return num_known, cache
 
     def _new_cache(self) -> Any:
         from mlx_lm.models.cache import make_prompt_cache
@@ -145,16 +149,9 @@ class ChatModel:
         return make_prompt_cache(self._model)
 
 
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+def _count_shared(first: Sequence[int], second: Sequence[int]) -> int:
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _trimmed(cache: Any, num_tokens: int) -> bool:
-    """Whether the last tokens could be taken back; a recurrent model's cannot."""
-    from mlx_lm.models.cache import trim_prompt_cache
-
-    return num_tokens == 0 or trim_prompt_cache(cache, num_tokens) == num_tokens
 
 
 @contextlib.contextmanager

@@ -20,16 +20,15 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
-from ..convert.upstream import encoder_args
 from ..errors import CompileError, FormatError, listed
 from ..formats.checkpoint import ENCODER, CompilerMeta
 from ..formats.tensors import Slot, safetensors_index
 from ..formats.untrusted import json_object, read_bytes
-from ..interpreter.elementwise import Rotation
-from ..interpreter.kv import KV
-from ..interpreter.models import llama
-from ..interpreter.source import Tensors
-from ..interpreter.weights import fill
+from ..interpreter.base.tensors import Tensors
+from ..interpreter.engine.kv import KV
+from ..interpreter.models import encoder_args, llama
+from ..interpreter.models.elementwise import Rotation
+from ..interpreter.models.load import fill
 from . import chat
 
 _MAX_JSON_BYTES = 1 << 24
@@ -44,11 +43,11 @@ class Encoder:
 
     def __init__(self, compiler: Path) -> None:
         self._folder = compiler / ENCODER
-        config = self._json("config.json")
+        config = self._read_json("config.json")
         self._args = encoder_args(config)
         self._rotation = Rotation(self._args.head_dim, self._args.theta)
         self._window = config["max_position_embeddings"]
-        self._files = self._located(self._args.layers)
+        self._files = self._find_files(self._args.layers)
         self._tokenizer = chat.load_tokenizer(self._folder)
         steps = CompilerMeta.read(compiler).prefix_steps
         self._prefix = self._ids([f"<prefix_{i}>" for i in range(1, steps + 1)])
@@ -63,7 +62,7 @@ class Encoder:
         return self._args.hidden
 
     def tokens(self, spec: str, pseudo_program: str) -> list[int]:
-        """The sequence the compiler was trained on; CompileError if it exceeds the window.
+        """Return the sequence the compiler was trained on; CompileError if it exceeds the window.
 
         As in training, a control token in the author's own text acts as one.
         """
@@ -80,44 +79,45 @@ class Encoder:
         return tokens
 
     def hidden(self, sequences: Sequence[Sequence[int]], num_layers: int) -> list[np.ndarray]:
-        """The states (L, P, H) of each sequence for an interpreter of `num_layers` layers."""
+        """Compute the states (L, P, H) of each sequence for an interpreter of `num_layers`."""
         teachers = np.array(teacher_layers(self.num_layers, num_layers))
         shape = (num_layers, len(self._prefix), self._args.hidden)
         found = [np.empty(shape, np.float32) for _ in sequences]
-        states = [self._embedded(tokens) for tokens in sequences]
-        for i, tensors in self._layers():
+        states = [self._embed(tokens) for tokens in sequences]
+        for i, tensors in self._read_layers():
             block = llama.Block(self._args)  # its weights are lazy, and never made
             dtype, _ = fill(block, tensors)
             block.fuse(i, copied=False)
-            states = [self._through(block, x.astype(dtype)) for x in states]
+            for n, x in enumerate(states):
+                kv, T = KV(1), x.shape[1]
+                turns = self._rotation.turns(kv.positions(T))
+                states[n] = block(x.astype(dtype), kv, 0, kv.mask(T), turns)  # (1, T, H)
             mx.eval(states)
             if i in teachers:
                 for kept, x in zip(found, states, strict=True):
-                    kept[teachers == i] = self._taken(x, i)
+                    kept[teachers == i] = self._take_prefix(x, i)
         mx.clear_cache()
         return found
 
-    def _through(self, block: llama.Block, x: mx.array) -> mx.array:
-        """The states (1, T, H) after one block."""
-        kv, T = KV(1), x.shape[1]
-        return block(x, kv, 0, kv.mask(T), self._rotation.turns(kv.positions(T)))
-
-    def _taken(self, x: mx.array, i: int) -> np.ndarray:
-        """What the mapper sees of layer i's output: the prefix tokens, (P, H)."""
+    def _take_prefix(self, x: mx.array, i: int) -> np.ndarray:
+        """Return what the mapper sees of layer i's output: the prefix tokens, (P, H)."""
         states = x[0, -len(self._prefix) :]
         if i == self.num_layers - 1:
-            states = mx.fast.rms_norm(states, self._norm().astype(x.dtype), self._args.eps)
+            path, slot = self._find_slot(_NORM, (self._args.hidden,))
+            norm = np.fromfile(path, np.uint8, slot.num_bytes, offset=slot.start)
+            weight = _to_mlx(norm, slot).astype(x.dtype)
+            states = mx.fast.rms_norm(states, weight, self._args.eps)
         return np.array(states.astype(mx.float32))
 
-    def _layers(self) -> Iterator[tuple[int, Tensors]]:
-        """Each layer's tensors; the next are being read while one is used."""
-        ahead = self._layer(0)
+    def _read_layers(self) -> Iterator[tuple[int, Tensors]]:
+        """Yield each layer's tensors; the next are being read while one is used."""
+        ahead = self._load_layer(0)
         for i in range(self.num_layers):
-            tensors, ahead = ahead, self._layer(i + 1) if i + 1 < self.num_layers else {}
+            tensors, ahead = ahead, self._load_layer(i + 1) if i + 1 < self.num_layers else {}
             mx.async_eval(list(ahead.values()))
             yield i, tensors
 
-    def _layer(self, i: int) -> Tensors:
+    def _load_layer(self, i: int) -> Tensors:
         prefix = f"model.layers.{i}."
         try:
             loaded = cast(Tensors, mx.load(str(self._files[i])))
@@ -125,17 +125,13 @@ class Encoder:
             raise FormatError(f"{self._files[i]} is damaged: {error}") from error
         return {n.removeprefix(prefix): t for n, t in loaded.items() if n.startswith(prefix)}
 
-    def _embedded(self, tokens: Sequence[int]) -> mx.array:
-        """Rows of the embedding, (1, T, H), read where they lie."""
-        path, slot = self._slot(_EMBEDDING, (self._args.vocab, self._args.hidden))
+    def _embed(self, tokens: Sequence[int]) -> mx.array:
+        """Read rows of the embedding, (1, T, H), where they lie."""
+        path, slot = self._find_slot(_EMBEDDING, (self._args.vocab, self._args.hidden))
         rows = np.memmap(path, np.uint8, "r", slot.start, (self._args.vocab, slot.row_bytes))
-        return _as_mlx(np.array(rows[list(tokens)]), slot)[None]
+        return _to_mlx(np.array(rows[list(tokens)]), slot)[None]
 
-    def _norm(self) -> mx.array:
-        path, slot = self._slot(_NORM, (self._args.hidden,))
-        return _as_mlx(np.fromfile(path, np.uint8, slot.num_bytes, offset=slot.start), slot)
-
-    def _slot(self, name: str, shape: tuple[int, ...]) -> tuple[Path, Slot]:
+    def _find_slot(self, name: str, shape: tuple[int, ...]) -> tuple[Path, Slot]:
         path = self._files[-1]
         slot = safetensors_index(path).get(name)
         if slot is None or slot.shape != shape or slot.dtype not in _MLX:
@@ -155,17 +151,17 @@ class Encoder:
         return [found[0] for found in ids]
 
     def _eos_token(self) -> str:
-        """The token that ends a text, as the files say: a library's default is another one."""
-        eos = self._json("tokenizer_config.json").get("eos_token")
+        """Return the token that ends a text, as the files say: a library's default is another."""
+        eos = self._read_json("tokenizer_config.json").get("eos_token")
         eos = eos.get("content") if isinstance(eos, dict) else eos
         if not isinstance(eos, str):
             raise FormatError("the compiler's tokenizer_config.json names no eos_token")
         return eos
 
-    def _located(self, num_layers: int) -> list[Path]:
-        """The file of each layer, and last that of the embedding and the final norm."""
+    def _find_files(self, num_layers: int) -> list[Path]:
+        """Find the file of each layer, and last that of the embedding and the final norm."""
         index = "model.safetensors.index.json"
-        homes = self._json(index).get("weight_map")
+        homes = self._read_json(index).get("weight_map")
         homes = homes if isinstance(homes, dict) else {}
         wanted = [f"model.layers.{i}.input_layernorm.weight" for i in range(num_layers)]
         found = [homes.get(name) for name in (*wanted, _EMBEDDING)]
@@ -173,12 +169,12 @@ class Encoder:
             raise FormatError(f"the compiler's {index} does not name files of {num_layers} layers")
         return [self._folder / str(name) for name in found]
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         return json_object(read_bytes(self._folder / name, _MAX_JSON_BYTES), name)
 
 
 def teacher_layers(num_encoder: int, num_interpreter: int) -> list[int]:
-    """The encoder's layer for each layer of the interpreter; the last for the last."""
+    """Return the encoder's layer for each layer of the interpreter; the last for the last."""
     return [
         max((layer + 1) * num_encoder // num_interpreter - 1, 0) for layer in range(num_interpreter)
     ]
@@ -187,7 +183,7 @@ def teacher_layers(num_encoder: int, num_interpreter: int) -> list[int]:
 _MLX = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
-def _as_mlx(data: np.ndarray, slot: Slot) -> mx.array:
-    """Bytes (..., bytes of a row) as the array that a safetensors slot describes."""
+def _to_mlx(data: np.ndarray, slot: Slot) -> mx.array:
+    """Return bytes (..., bytes of a row) as the array that a safetensors slot describes."""
     kind = np.uint32 if slot.dtype == "F32" else np.uint16
     return mx.array(np.ascontiguousarray(data).view(kind)).view(_MLX[slot.dtype])

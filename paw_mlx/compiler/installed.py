@@ -1,7 +1,8 @@
 """A reference becomes a converted compiler on this machine.
 
 What is published is fetched and converted once, in the data folder, under
-`compilers/<name>-<bits>bit`; an interrupt leaves what the next run goes on from.
+`compilers/<name>-<bits>bit`; an interrupt leaves what the next run goes on from. `convert` is
+imported then: who compiles with what is here never loads it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import hub, settings
-from ..convert.base import convert_base
-from ..convert.checkpoint import convert_compiler, stamp_of
+from ..device import on_gpu
 from ..errors import OptionError, listed
 from ..formats.checkpoint import CompilerMeta, is_converted
 from ..formats.fingerprint import fingerprint
-from ..interpreter.elementwise import on_gpu
 from ..profiles import PROFILES, find_profile
-from ..wheels import Progress, quiet
+from ..progress import Progress, quiet
 
 BITS = 8  # the encoder is streamed: precision costs disk and a second, not memory
 
 
 def compiler_for(interpreter: str | None) -> str:
-    """The published compiler that writes for an interpreter; OptionError if there is none."""
+    """Return the published compiler for an interpreter; OptionError if there is none."""
     profile = find_profile(interpreter) if interpreter else PROFILES["qwen3-0.6b"]
     if profile is None or not profile.compiler:
         have = [p.name for p in PROFILES.values() if p.compiler]
@@ -41,10 +40,10 @@ def installed_compiler(
     offline: bool = False,
     progress: Progress = quiet,
 ) -> Path:
-    """A converted compiler's folder; fetched and converted on first use.
+    """Return a converted compiler's folder; fetched and converted on first use.
 
     To `bits`; without, what is here already, or 8. Raises NotFound, HubError, OfflineError,
-    FormatError or OptionError.
+    DiskError, FormatError or OptionError.
     """
     root, repo = settings.data_dir() / "compilers", hub.compiler_repo(reference)
     stem = str(repo).replace("/", "--") if repo else ""
@@ -53,8 +52,15 @@ def installed_compiler(
             return kept
     source = hub.resolve_compiler(reference, offline=offline, progress=progress)
     if is_converted(source):
-        _check_bits(source, bits)
+        have = (CompilerMeta.read(source).conversion or {}).get("bits")
+        if bits and bits != have:
+            raise OptionError(
+                f"{source} was converted to {have} bits, not {bits}",
+                hint="Name the compiler as it was published, or leave --bits out.",
+            )
         return source
+    from ..convert.checkpoint import convert_compiler, stamp_of
+
     bits = bits or BITS
     # A folder may change under its name, so its conversion is called by what it is made of.
     stem = stem or f"{source.resolve().name}-{stamp_of(source, bits)[:8]}"
@@ -65,7 +71,7 @@ def installed_compiler(
 
 
 def loadable_by_mlx_lm(path: Path, progress: Progress = quiet) -> Path:
-    """A model's folder for mlx-lm, which loads no GGUF: that is converted once, and kept."""
+    """Return a model's folder for mlx-lm, which loads no GGUF: that is converted once and kept."""
     if path.is_dir():
         return path
     # Without a GPU float32 is the fast path, and packed weights are a hundred times slower.
@@ -73,14 +79,7 @@ def loadable_by_mlx_lm(path: Path, progress: Progress = quiet) -> Path:
     name = f"{path.stem}-{fingerprint(path)[:8]}-mlx{bits or ''}"
     kept = settings.cache_dir() / "bases" / name
     if not kept.exists():
+        from ..convert.base import convert_base
+
         convert_base(path, kept, bits=bits, progress=progress)
     return kept
-
-
-def _check_bits(source: Path, bits: int | None) -> None:
-    conversion = CompilerMeta.read(source).conversion or {}
-    if bits and bits != conversion.get("bits"):
-        raise OptionError(
-            f"{source} was converted to {conversion.get('bits')} bits, not {bits}",
-            hint="Name the compiler as it was published, or leave --bits out.",
-        )

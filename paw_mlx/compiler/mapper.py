@@ -2,102 +2,67 @@
 
 One vector steers everything: the states are averaged over layers and prefix tokens.
 
-    hidden        (L, P, H)     float32; the last layer is taken after the final norm
-    trunk         GELU(W h + b), the exact one           (H,)
-    coefficients  (L, M, N, 2)  modules in sorted order; the last axis is (A, B)
-    A = sum_n c[n] * A_bases[n]   (r, d_in);   B likewise (d_out, r)
+    hidden        (..., L, P, H)     the last layer is taken after the final norm
+    trunk         GELU(W h + b), the exact one                        (..., H)
+    coefficients  (..., L, M, N, 2)  modules in sorted order; the last axis is (A, B)
+    A = sum_n c[n] * A_bases[n]      (..., L, r, d_in);   B likewise (..., L, d_out, r)
 
-The bases take more memory than all else here, so they are read and used one at a time. On
-the CPU: a GPU's float32 products may be rounded to fewer bits, and nothing is gained.
+The formulas stand here, once. `Mapper` holds its arrays, to be trained; `StreamedMapper` reads
+them one at a time, to compile.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import cast
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
-from ..adapter import Adapter, Lora, Matrix, Site
-from ..convert.upstream import check_mapper
-from ..errors import AdapterMismatch, FormatError, listed
-from ..formats.checkpoint import MAPPER, CompilerMeta
-from ..formats.tensors import safetensors_index
-from ..profiles import Profile
+from ..formats.checkpoint import MapperSizes
 
-_HEAD = ("trunk.0.weight", "trunk.0.bias", "coeff_head.weight", "coeff_head.bias")
+HEAD = ("trunk.0.weight", "trunk.0.bias", "coeff_head.weight", "coeff_head.bias")
 
 
-class Mapper:
-    """A converted compiler's mapper. Holds no weights between calls.
+def coefficients(hidden: mx.array, head: Sequence[mx.array], sizes: MapperSizes) -> mx.array:
+    """Compute coefficients (..., L, M, N, 2) from states (..., L, P, H) and the arrays `HEAD`."""
+    weight, bias, head_weight, head_bias = head
+    pooled = hidden.mean(axis=-3).mean(axis=-2)  # (..., H)
+    trunk = nn.gelu(pooled @ weight.T + bias)  # (..., H)
+    return mx.unflatten(trunk @ head_weight.T + head_bias, -1, sizes.coefficients)
 
-    `modules` maps a module to (d_in, d_out); `num_layers` is the interpreter's.
-    FormatError if the shapes in the file do not fit each other or meta.json.
+
+def mix(coefficients: mx.array, bases: mx.array) -> mx.array:
+    """Mix bases (N, rows, columns) by coefficients (..., N) into matrices (..., rows, columns)."""
+    mixed = coefficients @ bases.reshape(bases.shape[0], -1)
+    return mx.unflatten(mixed, -1, bases.shape[1:])
+
+
+class Mapper(nn.Module):
+    """A mapper and its arrays, named as in its file; differentiable.
+
+    New, it makes LoRAs that are nothing: the bases of B are zero. `load_weights` fills it from
+    a converted compiler's `mapper.safetensors`.
     """
 
-    def __init__(self, compiler: Path) -> None:
-        self._file, self._meta = compiler / MAPPER, CompilerMeta.read(compiler)
-        slots = safetensors_index(self._file)
-        self._shapes = {name: slot.shape for name, slot in slots.items()}
-        if odd := [name for name, slot in slots.items() if slot.dtype != "F32"]:
-            raise FormatError(f"{len(odd)} tensors of the mapper are not float32: {listed(odd)}")
-        self.modules = check_mapper(self._shapes, self._meta.record)
-        per_layer = len(self.modules) * self._meta.num_bases * 2
-        self.num_layers = self._shapes["coeff_head.bias"][0] // per_layer
-        self.hidden_size = self._shapes["trunk.0.bias"][0]
+    def __init__(self, sizes: MapperSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.trunk = [nn.Linear(sizes.hidden_size, sizes.hidden_size)]
+        self.coeff_head = nn.Linear(sizes.hidden_size, sizes.num_coefficients)
+        for module, (d_in, d_out) in sizes.modules.items():
+            shape = (sizes.num_bases, sizes.rank, d_in)
+            self[f"A_bases_{module}"] = mx.random.uniform(-(d_in**-0.5), d_in**-0.5, shape)
+            self[f"B_bases_{module}"] = mx.zeros((sizes.num_bases, d_out, sizes.rank))
 
-    def check(self, profile: Profile) -> None:
-        """AdapterMismatch unless what this mapper makes fits the interpreter `profile`."""
-        if self.num_layers == profile.num_layers and self.modules == dict(profile.shapes):
-            return
-        raise AdapterMismatch(
-            f"the compiler writes for {self.num_layers} layers of {listed(list(self.modules))}, "
-            f"and {profile.name} has {profile.num_layers} of {listed(list(profile.shapes))}, or "
-            "of other sizes",
-            hint=f"It was made for {self._meta.interpreter}.",
-        )
-
-    def coefficients(self, hidden: np.ndarray) -> mx.array:
-        """Hidden states (L, P, H) -> coefficients (L, M, N, 2)."""
-        with mx.stream(mx.cpu):
-            weight, bias, head, head_bias = (self._read(name) for name in _HEAD)
-            pooled = mx.array(hidden).mean(axis=0).mean(axis=0)
-            found = head @ nn.gelu(weight @ pooled + bias) + head_bias
-            found = found.reshape(self.num_layers, len(self.modules), self._meta.num_bases, 2)
-            mx.eval(found)
-        return found
-
-    def adapter(self, hidden: np.ndarray) -> Adapter:
-        """Hidden states (L, P, H) -> a LoRA on every site, in float32.
-
-        FormatError if it is not finite.
-        """
-        coefficients = self.coefficients(hidden)
-        sites: dict[Site, Lora] = {}
-        for index, module in enumerate(self.modules):
-            A = self._mixed(f"A_bases_{module}", coefficients[:, index, :, 0])
-            B = self._mixed(f"B_bases_{module}", coefficients[:, index, :, 1])
-            for layer in range(self.num_layers):
-                pair = Matrix.from_array(A[layer]), Matrix.from_array(B[layer])
-                sites[Site(layer, module)] = Lora(*pair, self._meta.alpha)
-        mx.clear_cache()
-        adapter = Adapter(sites)
-        adapter.check_finite()
-        return adapter
-
-    def _mixed(self, name: str, coefficients: mx.array) -> np.ndarray:
-        """Coefficients (L, N) and bases (N, rows, columns) -> (L, rows, columns)."""
-        with mx.stream(mx.cpu):
-            bases = self._read(name)
-            mixed = coefficients @ bases.reshape(bases.shape[0], -1)
-            return np.array(mixed).reshape(-1, *bases.shape[1:])
-
-    def _read(self, name: str) -> mx.array:
-        try:
-            tensor = cast(dict[str, mx.array], mx.load(str(self._file)))[name]
-            mx.eval(tensor)
-        except RuntimeError as error:
-            raise FormatError(f"{self._file} is damaged: {error}") from error
-        return tensor
+    def __call__(self, hidden: mx.array) -> dict[str, tuple[mx.array, mx.array]]:
+        """Map states (B, L, P, H) to each module's A (B, L, r, d_in) and B (B, L, d_out, r)."""
+        (trunk,) = self.trunk
+        head = (trunk.weight, trunk.bias, self.coeff_head.weight, self.coeff_head.bias)
+        found = coefficients(hidden, head, self.sizes)
+        return {
+            module: (
+                mix(found[..., i, :, 0], self[f"A_bases_{module}"]),
+                mix(found[..., i, :, 1], self[f"B_bases_{module}"]),
+            )
+            for i, module in enumerate(self.sizes.modules)
+        }

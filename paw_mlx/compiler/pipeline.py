@@ -11,10 +11,8 @@ largest phase. Several specs go through a phase together and load its model once
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,100 +20,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import mlx.core as mx
-import numpy as np
-
 from .. import hub, prompts
 from ..adapter import Adapter
-from ..errors import FormatError, OptionError, PawError
+from ..errors import FormatError, PawError
 from ..formats.checkpoint import CompilerMeta, compiler_fingerprint
-from ..formats.fingerprint import base_fingerprint
-from ..interpreter.function import Function
-from ..interpreter.sharing import function
-from ..interpreter.tokenizer import Tokenizer
-from ..interpreter.weights import read_source
-from ..profiles import Profile, base_name
+from ..functions import Function
+from ..interpreter.shared import function
+from ..profiles import base_name
 from ..program import Program
-from ..wheels import Progress, quiet
+from ..progress import Progress, quiet
+from .compilation import Compilation, Cost
 from .encoder import Encoder
 from .installed import compiler_for, installed_compiler, loadable_by_mlx_lm
-from .mapper import Mapper
-from .pseudo import PseudoCompiler, Room, check
+from .pseudo import PseudoCompiler, check
+from .streamed_mapper import StreamedMapper
+from .target import Target
 
 PSEUDO_COMPILER = "mlx-community/Qwen3-4B-Instruct-2507-4bit"
-PHASES = ("pseudo_program", "encode", "map")
 _TOGETHER = 16  # specs in one phase at a time; bounds the states that encoding leaves
-_RESERVE = 256  # tokens of the interpreter's window that a pseudo-program leaves free
-
-
-@dataclass(frozen=True)
-class Target:
-    """The interpreter that programs are written for: all of it but its weights."""
-
-    profile: Profile
-    tokenizer: Tokenizer
-    window: int
-    fingerprint: str
-
-    @classmethod
-    def read(cls, path: Path) -> Target:
-        """Read a base's folder or GGUF file."""
-        source = read_source(path)
-        profile = Profile.from_config(source.config)
-        return cls(
-            profile, source.tokenizer, min(profile.window, source.context), base_fingerprint(path)
-        )
-
-    @property
-    def room(self) -> Room:
-        """How long a pseudo-program may be, its template around it."""
-        return Room(self._count, self.window - _RESERVE)
-
-    def _count(self, pseudo_program: str) -> int:
-        template = prompts.template(pseudo_program, self.profile.turn)
-        return len(self.tokenizer.encode(template.render(""), control=True))
-
-
-@dataclass
-class Cost:
-    """What a phase took: one program's share of the seconds, and MLX's peak memory."""
-
-    seconds: float = 0.0
-    peak_bytes: int = 0
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Add what the block takes, also one that fails."""
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
-            self.peak_bytes = max(self.peak_bytes, mx.get_peak_memory())
-
-
-@dataclass
-class Job:
-    """A spec on its way through the phases; `program` or `error` is set at the end.
-
-    `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, or
-    written and then `edited`.
-    """
-
-    spec: str
-    pseudo_program: str | None = None
-    origin: str = ""
-    program: Program | None = None
-    error: PawError | None = None
-    costs: dict[str, Cost] = field(default_factory=lambda: {phase: Cost() for phase in PHASES})
-
-    def __post_init__(self) -> None:
-        self.spec = self.spec.strip()
-        if not self.spec:
-            raise OptionError("the spec is empty")
-        self.origin = self.origin or ("written" if self.pseudo_program is None else "given")
 
 
 class Compiler:
@@ -134,16 +56,17 @@ class Compiler:
         keep_loaded: bool = False,
         progress: Progress = quiet,
     ) -> None:
-        """Of a converted checkpoint. AdapterMismatch if it writes for another base."""
+        """Take a converted checkpoint; AdapterMismatch if it writes for another base."""
         self.meta, self.target = CompilerMeta.read(checkpoint), target
         self._checkpoint, self._find_pseudo_compiler = checkpoint, find_pseudo_compiler
         self._keep_loaded, self._progress = keep_loaded, progress
-        self._mapper = Mapper(checkpoint)
+        self._mapper = StreamedMapper(checkpoint)
         self._mapper.check(target.profile)
         self._encoder = Encoder(checkpoint)
-        if self._mapper.hidden_size != self._encoder.hidden_size:
+        width = self._mapper.sizes.hidden_size
+        if width != self._encoder.hidden_size:
             raise FormatError(
-                f"the mapper takes {self._mapper.hidden_size} values, and the encoder gives "
+                f"the mapper takes {width} values, and the encoder gives "
                 f"{self._encoder.hidden_size}"
             )
 
@@ -190,23 +113,47 @@ class Compiler:
         The adapter is float32. The id depends on spec, pseudo-program and compiler alone.
         CompileError if the pseudo-program is not one, InputTooLong, or OptionError.
         """
-        job = next(self.compile_all([Job(spec, pseudo_program)]))
-        if job.error:
-            raise job.error
-        assert job.program is not None
-        return job.program
+        compilation = next(self.compile_all([Compilation(spec, pseudo_program)]))
+        if compilation.error:
+            raise compilation.error
+        assert compilation.program is not None
+        return compilation.program
 
-    def compile_all(self, jobs: Sequence[Job]) -> Iterator[Job]:
+    def compile_all(self, compilations: Sequence[Compilation]) -> Iterator[Compilation]:
         """Compile many specs, in order; one that fails carries its error and stops no other."""
-        for start in range(0, len(jobs), _TOGETHER):
-            yield from self._compile_group(jobs[start : start + _TOGETHER])
+        for start in range(0, len(compilations), _TOGETHER):
+            group = compilations[start : start + _TOGETHER]
+            for each in group:
+                try:
+                    pseudo_program = self.write(each)
+                    each.tokens = self._encoder.tokens(each.spec, pseudo_program)
+                except PawError as error:
+                    each.error = error
+            if not self._keep_loaded:
+                self.close()
+            self._encode([each for each in group if each.error is None])
+            for each in group:
+                if each.error is None:
+                    self._map(each)
+                yield each
 
-    def pseudo_program(self, spec: str) -> str:
-        """The pseudo-compiler's answer, checked; CompileError if there is no good one."""
-        return self._pseudo_compiler.write(spec, self.target.room, self._progress)
+    def write(self, compilation: Compilation) -> str:
+        """Write the pseudo-program, the first phase; or check the one that was given.
+
+        CompileError if that is none or too long, or if no answer of the model is a good one.
+        """
+        with compilation.costs["pseudo_program"].measured():
+            if compilation.pseudo_program:
+                pseudo_program = self.check(compilation.pseudo_program)
+            else:
+                pseudo_program = self._pseudo_compiler.write(
+                    compilation.spec, self.target.room, self._progress
+                )
+        compilation.pseudo_program = pseudo_program
+        return pseudo_program
 
     def check(self, pseudo_program: str) -> str:
-        """The pseudo-program in a text; CompileError says why it is none or too long."""
+        """Return the pseudo-program in a text; CompileError says why it is none or too long."""
         return check(pseudo_program, self.target.room)
 
     def close(self) -> None:
@@ -229,60 +176,46 @@ class Compiler:
     def _pseudo_compiler(self) -> PseudoCompiler:
         return self._find_pseudo_compiler()
 
-    def _compile_group(self, jobs: Sequence[Job]) -> Iterator[Job]:
-        sequences = [self._write(job) for job in jobs]
-        if not self._keep_loaded:
-            self.close()
-        written = [job for job in jobs if job.error is None]
-        hidden = self._encode(written, [tokens for tokens in sequences if tokens])
-        for job in jobs:
-            if job.error is None:
-                with job.costs["map"].measured():
-                    adapter = self._mapper.adapter(hidden.pop(0))
-                job.program = self._program(job, adapter)
-            yield job
-
-    def _write(self, job: Job) -> list[int]:
-        """The first phase: the tokens to encode, none if the job failed."""
-        try:
-            with job.costs["pseudo_program"].measured():
-                given = job.pseudo_program
-                job.pseudo_program = self.check(given) if given else self.pseudo_program(job.spec)
-            return self._encoder.tokens(job.spec, job.pseudo_program)
-        except PawError as error:
-            job.error = error
-            return []
-
-    def _encode(self, jobs: Sequence[Job], sequences: list[list[int]]) -> list[np.ndarray]:
-        """The second phase: the hidden states of each job; they share its seconds."""
-        if not jobs:
-            return []
+    def _encode(self, compilations: Sequence[Compilation]) -> None:
+        """Encode all at once, the second phase; they share its seconds."""
+        if not compilations:
+            return
+        sequences = [each.tokens for each in compilations]
         self._progress(f"encoding {sum(map(len, sequences))} tokens")
         cost = Cost()
         with cost.measured():
-            hidden = self._encoder.hidden(sequences, self._mapper.num_layers)
-        for job in jobs:
-            job.costs["encode"] = Cost(cost.seconds / len(jobs), cost.peak_bytes)
-        return hidden
+            hidden = self._encoder.hidden(sequences, self._mapper.sizes.num_layers)
+        for each, states in zip(compilations, hidden, strict=True):
+            each.hidden = states
+            each.costs["encode"] = Cost(cost.seconds / len(compilations), cost.peak_bytes)
 
-    def _program(self, job: Job, adapter: Adapter) -> Program:
-        pseudo = job.pseudo_program or ""
-        key = f"{job.spec}\0{pseudo}\0{self.fingerprint}"
+    def _map(self, compilation: Compilation) -> None:
+        """Make the program of the hidden states, the third phase."""
+        assert compilation.hidden is not None
+        with compilation.costs["map"].measured():
+            adapter = self._mapper.adapter(compilation.hidden)
+        compilation.hidden = None  # they are as large as an adapter
+        compilation.program = self._make_program(compilation, adapter)
+
+    def _make_program(self, compilation: Compilation, adapter: Adapter) -> Program:
+        """Assemble a program, and the record of where it comes from."""
+        spec, pseudo = compilation.spec, compilation.pseudo_program or ""
+        key = f"{spec}\0{pseudo}\0{self.fingerprint}"
         conversion = self.meta.conversion or {}
         record: dict[str, Any] = {
             "version": version("paw-mlx"),
             "bits": conversion.get("bits"),
-            "pseudo_program": job.origin,
-            "costs": {phase: asdict(cost) for phase, cost in job.costs.items()},
+            "pseudo_program": compilation.origin,
+            "costs": {phase: asdict(cost) for phase, cost in compilation.costs.items()},
         }
-        if job.origin != "given":
+        if compilation.origin != "given":
             record["pseudo_compiler_fingerprint"] = self._pseudo_compiler.fingerprint
             record["instruction_sha256"] = self._pseudo_compiler.instruction_sha256
         return Program(
             template=prompts.template(pseudo, self.target.profile.turn),
             adapter=adapter,
             interpreter=self.meta.interpreter,
-            spec=job.spec,
+            spec=spec,
             pseudo_program=pseudo,
             meta={
                 "program_id": hashlib.sha256(key.encode()).hexdigest()[:32],

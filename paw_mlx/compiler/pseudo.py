@@ -21,7 +21,7 @@ from .. import settings
 from ..errors import CompileError, OptionError, PseudoProgramError
 from ..files import replacing
 from ..formats.fingerprint import fingerprint
-from ..wheels import Progress, quiet
+from ..progress import Progress, quiet
 from .chat import ChatModel, Message
 
 MAX_TOKENS, ATTEMPTS = 512, 3
@@ -95,7 +95,7 @@ class Room:
 
 
 def check(text: str, room: Room) -> str:
-    """The pseudo-program in a text, markers included; what stands around it is left out.
+    """Return the pseudo-program in a text, markers included, without what stands around it.
 
     CompileError says what is wrong with it, and its hint how to write it better.
     """
@@ -154,20 +154,16 @@ class PseudoCompiler:
         return fingerprint(self._path)
 
     def write(self, spec: str, room: Room, report: Progress = quiet) -> str:
-        """The pseudo-program of a spec, from disk if it was written before.
+        """Write the pseudo-program of a spec, or take it from disk if it was written before.
 
-        Raises OptionError for an empty spec, InputTooLong for one that exceeds the model's
-        window, PseudoProgramError if no attempt passed `check`, NotFound or FormatError if
-        the model does not load.
+        Raises InputTooLong for a spec that exceeds the model's window, PseudoProgramError if no
+        attempt passed `check`, NotFound or FormatError if the model does not load.
         """
-        spec = spec.strip()
-        if not spec:
-            raise OptionError("the spec is empty")
         key = _sha256(json.dumps([spec, self.fingerprint, self._instruction]))
         file = settings.cache_dir() / "pseudo-programs" / f"{key}.txt"
-        if pseudo := _kept(file, room):
+        if pseudo := _read_kept(file, room):
             return pseudo
-        pseudo = self._written(spec, room, report)
+        pseudo = self._ask_until_sound(spec, room, report)
         with replacing(file) as temporary:
             temporary.write_text(pseudo, encoding="utf-8", newline="\n")
         return pseudo
@@ -179,14 +175,23 @@ class PseudoCompiler:
             self._model = None
         mx.clear_cache()
 
-    def _written(self, spec: str, room: Room, report: Progress) -> str:
-        model = self._loaded(report)
+    def _ask_until_sound(self, spec: str, room: Room, report: Progress) -> str:
+        if self._model is None:
+            report("loading the pseudo-compiler")
+            self._model = ChatModel(self._path)
+            self._model.share([self._ask("A")], [self._ask("1")])
         messages = [self._ask(spec)]
         report("writing the pseudo-program")
         for attempt in range(1, ATTEMPTS + 1):
-            answer = model.answer(messages, MAX_TOKENS, _closed)
+            answer = self._model.answer(messages, MAX_TOKENS, _is_closed)
             try:
-                return self._checked(answer, room)
+                pseudo = check(answer, room)
+                if pseudo in self._instruction:
+                    raise CompileError(
+                        "it repeats the example of the instruction",
+                        hint="Write the pseudo-program of the specification given after it.",
+                    )
+                return pseudo
             except CompileError as error:
                 # Not the error itself: its traceback would hold this frame, and the model.
                 fault, way_out = str(error), " ".join(error.hints)
@@ -198,22 +203,6 @@ class PseudoCompiler:
             f"{ATTEMPTS} attempts gave no usable pseudo-program; at last {fault}", answer
         )
 
-    def _checked(self, answer: str, room: Room) -> str:
-        pseudo = check(answer, room)
-        if pseudo in self._instruction:
-            raise CompileError(
-                "it repeats the example of the instruction",
-                hint="Write the pseudo-program of the specification given after it.",
-            )
-        return pseudo
-
-    def _loaded(self, report: Progress) -> ChatModel:
-        if self._model is None:
-            report("loading the pseudo-compiler")
-            self._model = ChatModel(self._path)
-            self._model.share([self._ask("A")], [self._ask("1")])
-        return self._model
-
     def _ask(self, spec: str) -> Message:
         # One message: not every chat template takes a system role.
         return _message("user", f"{self._instruction}\n\n[SPEC]\n{spec}\n[END_SPEC]")
@@ -223,13 +212,13 @@ def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def _closed(answer: str) -> bool:
-    """Whether a pseudo-program is complete, so that nothing more need be decoded."""
+def _is_closed(answer: str) -> bool:
+    """Return whether a pseudo-program is complete, so that nothing more need be decoded."""
     return END in answer.partition(START)[2]
 
 
-def _kept(file: Path, room: Room) -> str | None:
-    """A pseudo-program written before, if it is sound and fits the room."""
+def _read_kept(file: Path, room: Room) -> str | None:
+    """Read a pseudo-program written before, if it is sound and fits the room."""
     try:
         return check(file.read_text(encoding="utf-8"), room)
     except (OSError, ValueError, CompileError):

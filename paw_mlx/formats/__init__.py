@@ -76,7 +76,10 @@ _OURS = {*bundle.MEMBERS, peft.CONFIG, peft.WEIGHTS, mlx.WEIGHTS, ".DS_Store"}
 
 
 def sniff(path: str | Path) -> str:
-    """The layout at a path, by its bytes or members; UnknownLayout or NotFound."""
+    """Return the layout at a path, known by its bytes or members.
+
+    UnknownLayout or NotFound if there is none, FormatError if it cannot be read.
+    """
     path = Path(path)
     try:
         if path.is_dir():
@@ -115,7 +118,7 @@ def load(path: str | Path, profile: Profile | None = None) -> Program:
             f"{path} holds an adapter ({layout}) and no program: it has no prompt",
             hint="Load it as an adapter, or give it a template with Program(...).",
         )
-    return _load(Path(path), layout, profile)
+    return _load_program(Path(path), layout, profile)
 
 
 def load_adapter(path: str | Path, profile: Profile | None = None) -> Adapter:
@@ -124,11 +127,11 @@ def load_adapter(path: str | Path, profile: Profile | None = None) -> Adapter:
 
 
 def read_adapter(path: str | Path, profile: Profile | None = None) -> Found:
-    """The adapter of any layout, as `load_adapter` does, and the base it names."""
+    """Load the adapter of any layout, as `load_adapter` does, and the base it names."""
     layout = sniff(path)
     if layout in _ADAPTERS:
         return _load_adapter(Path(path), layout, profile)
-    program = _load(Path(path), layout, profile)
+    program = _load_program(Path(path), layout, profile)
     assert program.adapter is not None
     return Found(program.adapter, program.interpreter)
 
@@ -145,7 +148,7 @@ def save(
 
     `dtype` is the adapter's: q4_0, q8_0, bf16, f16, f32, or None for as it is; `layout` may say
     "paw" or "directory"; `profile` is needed where the program's interpreter is not a known one.
-    Written atomically. OptionError for what cannot be written, HubError if the disk refuses.
+    Written atomically. OptionError for what cannot be written, DiskError if the disk refuses.
     """
     layout = layout or ("directory" if str(path).endswith("/") else "paw")
     if layout not in ("paw", "directory"):
@@ -178,7 +181,7 @@ def save_adapter(
     None keeps what the layout can hold; for peft and mlx, q8_0 and q4_0 become f32, exactly.
     `mlx-q4` is q4_0 in MLX's own packing, which mlx-lm does not load as an adapter.
     Written atomically. OptionError for what cannot be written, AdapterMismatch if the
-    adapter does not fit `profile`, HubError if the disk refuses.
+    adapter does not fit `profile`, DiskError if the disk refuses.
     """
     if layout not in _WRITERS:
         raise OptionError(f"an adapter is saved as {listed(list(_WRITERS))}, not {layout!r}")
@@ -191,10 +194,10 @@ def save_adapter(
 
 
 def summarize(path: str | Path) -> Summary:
-    """What a container or adapter holds, read and checked as `load` does."""
+    """Summarize what a container or adapter holds, read and checked as `load` does."""
     path, layout = Path(path), sniff(path)
     try:
-        program = _load(path, layout, None) if layout in _PROGRAMS else None
+        program = _load_program(path, layout, None) if layout in _PROGRAMS else None
     except FormatError:
         if layout not in _ADAPTERS:
             raise
@@ -213,7 +216,7 @@ def summarize(path: str | Path) -> Summary:
     return Summary.of(path, layout, found.adapter, found.interpreter)
 
 
-def _load(path: Path, layout: str, profile: Profile | None) -> Program:
+def _load_program(path: Path, layout: str, profile: Profile | None) -> Program:
     program = _PROGRAMS[layout](path, profile)
     if program.adapter:
         _check(program.adapter, profile or find_profile(program.interpreter))
@@ -236,9 +239,10 @@ def _check_dtype(dtype: str | None, layout: str) -> None:
 
 
 def _check(adapter: Adapter, profile: Profile | None) -> None:
+    """Raise FormatError or AdapterMismatch for what is not finite, or does not fit the base."""
     adapter.check_finite()
     if profile:
-        adapter.check(profile)
+        profile.check(adapter)
 
 
 def _sniff_folder(path: Path) -> str:
@@ -254,7 +258,7 @@ def _sniff_folder(path: Path) -> str:
 
 
 def check_replaceable(path: Path, layout: str) -> None:
-    """OptionError if saving in a layout would remove what this package never wrote."""
+    """Raise OptionError if saving in a layout would remove what this package never wrote."""
     if not path.is_dir():
         return
     if layout in ("paw", "gguf"):

@@ -26,12 +26,12 @@ from ..errors import FormatError, OptionError, listed
 from ..profiles import Profile, find_profile
 from ..program import Program, Template
 from . import gguf, peft
-from .sites import Found, commonest
+from .sites import commonest
 from .untrusted import (
     MAX_TEXT_BYTES,
     json_object,
     map_bytes,
-    mapped,
+    map_file,
     read_bytes,
     shown,
     string,
@@ -73,7 +73,7 @@ class Members:
 
 def read_archive(path: Path, profile: Profile | None = None) -> Program:
     """Read a `.paw` ZIP."""
-    return _program(_unpacked(path), None, profile)
+    return _make_program(_unpack(path), None, profile)
 
 
 def read_folder(path: Path, profile: Profile | None = None) -> Program:
@@ -82,7 +82,7 @@ def read_folder(path: Path, profile: Profile | None = None) -> Program:
     members = Members({name: read_bytes(path / name, MAX_TEXT_BYTES) for name in texts})
     if (path / ADAPTER).exists():
         members.adapter = map_bytes(path / ADAPTER, MAX_EXPANDED_BYTES)
-    return _program(members, path, profile)
+    return _make_program(members, path, profile)
 
 
 def write(program: Program, folder: Path, profile: Profile, dtype: str | None) -> None:
@@ -95,7 +95,7 @@ def write(program: Program, folder: Path, profile: Profile, dtype: str | None) -
         raise OptionError(f"an adapter of less than {MIN_ADAPTER_BYTES} bytes is no program's")
     try:
         meta = json.dumps(
-            _meta(program, program.adapter), ensure_ascii=False, indent=2, allow_nan=False
+            _record(program, program.adapter), ensure_ascii=False, indent=2, allow_nan=False
         )
         texts = {TEMPLATE: program.template.text, META: meta + "\n", PSEUDO: program.pseudo_program}
         for name, value in texts.items():
@@ -122,8 +122,8 @@ def pack(folder: Path, path: Path) -> None:
         )
 
 
-def _program(members: Members, folder: Path | None, profile: Profile | None) -> Program:
-    """Make a program of its members; a folder may hold PEFT's files for the adapter."""
+def _make_program(members: Members, folder: Path | None, profile: Profile | None) -> Program:
+    """Make a program of its members; without an adapter, the folder's PEFT files are that."""
     adapter, texts = members.adapter, members.texts
     missing = [name for name in (TEMPLATE, META) if name not in texts]
     if adapter is None and folder is None:
@@ -140,7 +140,9 @@ def _program(members: Members, folder: Path | None, profile: Profile | None) -> 
     profile = profile or find_profile(interpreter)
     if adapter is None:
         assert folder is not None
-        found = _read_peft(folder, profile)
+        if not (folder / peft.CONFIG).exists():
+            raise FormatError(f"{folder} has neither {ADAPTER} nor {peft.CONFIG}")
+        found = peft.read(folder, profile)
     elif len(adapter) < MIN_ADAPTER_BYTES:
         raise FormatError(f"{ADAPTER} has {len(adapter)} bytes (at least {MIN_ADAPTER_BYTES})")
     else:
@@ -155,14 +157,8 @@ def _program(members: Members, folder: Path | None, profile: Profile | None) -> 
     )
 
 
-def _read_peft(folder: Path, profile: Profile | None) -> Found:
-    if not (folder / peft.CONFIG).exists():
-        raise FormatError(f"{folder} has neither {ADAPTER} nor {peft.CONFIG}")
-    return peft.read(folder, profile)
-
-
-def _meta(program: Program, adapter: Adapter) -> dict[str, Any]:
-    """`meta.json`: what the program carries, and what every reader expects."""
+def _record(program: Program, adapter: Adapter) -> dict[str, Any]:
+    """Return what meta.json holds: what the program carries, and what every reader expects."""
     alpha = commonest(lora.alpha for lora in adapter.sites.values())
     meta = dict(program.meta)
     known = _PROGRAM_ID.fullmatch(str(meta.get("program_id")))
@@ -178,8 +174,8 @@ def _meta(program: Program, adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _unpacked(path: Path) -> Members:
-    """The members a program needs: texts inflated, a stored adapter where it is."""
+def _unpack(path: Path) -> Members:
+    """Read the members a program needs: texts inflated, a stored adapter as a view."""
     try:
         with path.open("rb") as file:
             _check_end(file)
@@ -187,9 +183,9 @@ def _unpacked(path: Path) -> Members:
                 _check_members(archive.infolist())
                 infos = {i.filename: i for i in archive.infolist() if i.filename in MEMBERS}
                 adapter = infos.pop(ADAPTER, None)
-                members = Members({name: _inflated(archive, i) for name, i in infos.items()})
+                members = Members({name: _inflate(archive, i) for name, i in infos.items()})
                 if adapter:
-                    members.adapter = _viewed(archive, adapter, mapped(file))
+                    members.adapter = _view(archive, adapter, map_file(file))
                 return members
     except _BROKEN as error:
         if isinstance(error, FormatError):
@@ -217,7 +213,7 @@ def _check_end(file: BinaryIO) -> None:
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    """FormatError for names that leave the folder, for what is no file, and for bombs."""
+    """Raise FormatError for names that leave the folder, what is no file, and bombs."""
     expanded = sum(info.file_size for info in members)
     if len(members) > MAX_MEMBERS or expanded > MAX_EXPANDED_BYTES:
         raise FormatError(
@@ -243,10 +239,10 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
         seen.add("/".join(parts))
 
 
-def _viewed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: memoryview) -> memoryview:
-    """A member as a view of the archive's file, if it is stored; inflated otherwise."""
+def _view(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: memoryview) -> memoryview:
+    """View a member in the archive's file, if it is stored; inflate it otherwise."""
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        return memoryview(_inflated(archive, info))
+        return memoryview(_inflate(archive, info))
     archive.open(info).close()  # which compares the header before the data with the list's
     lengths = struct.unpack_from("<HH", file, info.header_offset + 26)  # of its name and extras
     start = info.header_offset + 30 + sum(lengths)
@@ -256,7 +252,8 @@ def _viewed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: memoryview) -
     return data
 
 
-def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Read a member; FormatError if it claims more than the limit."""
     limit = MAX_EXPANDED_BYTES if info.filename == ADAPTER else MAX_TEXT_BYTES
     if info.file_size > limit:
         raise FormatError(f"{info.filename} inflates to more than {limit} bytes")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError
+from ..errors import FormatError, listed
 from .fingerprint import fingerprint
 from .untrusted import json_object, number, read_bytes, shown, string
 
@@ -26,6 +28,8 @@ _STYLE = "minimal"
 _MAX_META_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 64 << 20
 _MAX_SIZE = 1 << 16
+
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class CompilerMeta:
 
 
 def compiler_fingerprint(folder: Path) -> str:
-    """The fingerprint (64 hex) of a converted compiler: weights, meta.json's numbers, tokenizer."""
+    """Return the fingerprint (64 hex) of a converted compiler: weights, meta.json, tokenizer."""
     record = {k: v for k, v in CompilerMeta.read(folder).record.items() if k != CONVERTED}
     digest = hashlib.sha256(fingerprint(folder).encode())
     digest.update(json.dumps(record, sort_keys=True).encode())
@@ -77,10 +81,86 @@ def compiler_fingerprint(folder: Path) -> str:
 
 
 def is_converted(folder: Path) -> bool:
-    """Whether a folder holds a converted compiler, whole."""
+    """Return whether a folder holds a converted compiler, whole."""
     if not ((folder / MAPPER).is_file() and (folder / META).is_file()):
         return False
     return CompilerMeta.read(folder).conversion is not None
+
+
+@dataclass(frozen=True)
+class MapperSizes:
+    """What a mapper is made for. `modules` are sorted by name and have their (d_in, d_out)."""
+
+    hidden_size: int
+    num_layers: int
+    modules: Mapping[str, tuple[int, int]]
+    num_bases: int
+    rank: int
+
+    @property
+    def coefficients(self) -> tuple[int, int, int, int]:
+        """The shape of its coefficients: (layers, modules, bases, A and B)."""
+        return self.num_layers, len(self.modules), self.num_bases, 2
+
+    @property
+    def num_coefficients(self) -> int:
+        return math.prod(self.coefficients)
+
+
+def check_mapper(shapes: Shapes, meta: Mapping[str, Any]) -> MapperSizes:
+    """Return what a mapper of such tensors is made for.
+
+    FormatError unless names and shapes are those that meta.json calls for.
+    """
+    rank, bases = meta["lora_rank"], meta["lora_num_bases"]
+    modules = sorted({name[8:] for name in shapes if re.match("[AB]_bases_.", name)})
+
+    def size(name: str, axis: int) -> int:
+        return dict(enumerate(shapes.get(name, ()))).get(axis, 0)
+
+    hidden, rows = size("trunk.0.bias", 0), size("coeff_head.bias", 0)
+    wanted: dict[str, tuple[int, ...]] = {
+        "trunk.0.weight": (hidden, hidden),
+        "trunk.0.bias": (hidden,),
+        "coeff_head.weight": (rows, hidden),
+        "coeff_head.bias": (rows,),
+    }
+    for module in modules:
+        wanted[f"A_bases_{module}"] = (bases, rank, size(f"A_bases_{module}", 2))
+        wanted[f"B_bases_{module}"] = (bases, size(f"B_bases_{module}", 1), rank)
+    check_fit(misfits(wanted, shapes), "mapper")
+    if not modules or rows % (len(modules) * bases * 2):
+        raise FormatError(
+            f"the mapper gives {rows} coefficients, which is no whole number of layers "
+            f"of {len(modules)} modules, {bases} bases and 2 matrices"
+        )
+    return MapperSizes(
+        hidden_size=hidden,
+        num_layers=rows // (len(modules) * bases * 2),
+        modules={m: (shapes[f"A_bases_{m}"][2], shapes[f"B_bases_{m}"][1]) for m in modules},
+        num_bases=bases,
+        rank=rank,
+    )
+
+
+def misfits(wanted: Shapes, found: Shapes) -> Iterator[str]:
+    """Yield what is wrong with the tensors found, a few words each."""
+    yield from (f"{name} is missing" for name in wanted if name not in found)
+    for name, shape in found.items():
+        if name not in wanted:
+            yield f"{shown(name)} is unknown"
+        elif 0 in shape:
+            yield f"{name} is empty"
+        elif tuple(shape) != wanted[name]:
+            yield f"{name} is {tuple(shape)}, not {wanted[name]}"
+
+
+def check_fit(problems: Iterable[str], whose: str) -> None:
+    """Raise FormatError if there are problems with the tensors of a part of the compiler."""
+    found = list(problems)
+    if found:
+        what = "1 tensor does" if len(found) == 1 else f"{len(found)} tensors do"
+        raise FormatError(f"{what} not fit in the {whose}: {listed(found)}")
 
 
 def _value(record: Mapping[str, Any], key: str) -> Any:

@@ -25,13 +25,19 @@ _Record = tuple[str, bytes]  # a tensor's name, and the digest of what is read o
 
 
 def fingerprint(path: Path) -> str:
-    """The fingerprint (64 hex) of a GGUF file, or of all *.safetensors under a folder.
+    """Return the fingerprint (64 hex) of a GGUF file, or of a folder's *.safetensors.
 
     SHA-256 over the SHA-256 of every tensor's name, dtype, shape and first 4,096 bytes, in
     order of name; hidden files and folders do not count. NotFound, or FormatError for
     malformed files.
     """
-    records = _folder_records(path) if path.is_dir() else _gguf_records(path)
+    if path.is_dir():
+        records = list(_folder_records(path))
+    else:
+        tensors = read_gguf(path).tensors.values()
+        records = [
+            _record(t.name, t.type_name, t.shape, t.data[:_HEAD_BYTES].tobytes()) for t in tensors
+        ]
     digest = hashlib.sha256()
     for _, record in sorted(records):
         digest.update(record)
@@ -39,7 +45,7 @@ def fingerprint(path: Path) -> str:
 
 
 def base_fingerprint(path: Path) -> str:
-    """The fingerprint of a base; of a conversion, that of the base it was made from.
+    """Return the fingerprint of a base; of a conversion, that of the base it was made from.
 
     Quantizing is its user's own choice and no drift, on load and beforehand alike.
     """
@@ -53,7 +59,7 @@ def base_fingerprint(path: Path) -> str:
 
 
 def recorded(meta: Mapping[str, Any], model: str) -> str | None:
-    """The fingerprint of the `interpreter` or `compiler` that a program's meta records."""
+    """Return the fingerprint of the `interpreter` or `compiler` that a program records."""
     value = meta.get(f"{model}_fingerprint")
     return value if isinstance(value, str) and value else None
 
@@ -61,11 +67,6 @@ def recorded(meta: Mapping[str, Any], model: str) -> str | None:
 def _record(name: str, dtype: str, shape: tuple[int, ...], head: bytes) -> _Record:
     described = json.dumps([name, dtype, shape]).encode()
     return name, hashlib.sha256(described + head).digest()
-
-
-def _gguf_records(path: Path) -> Iterator[_Record]:
-    for t in read_gguf(path).tensors.values():
-        yield _record(t.name, t.type_name, t.shape, t.data[:_HEAD_BYTES].tobytes())
 
 
 def _folder_records(folder: Path) -> Iterator[_Record]:

@@ -23,7 +23,7 @@ from ..adapter import BLOCKS, Adapter, Lora, Matrix, Site, missing_sites
 from ..errors import AdapterMismatch, FormatError, OptionError, listed
 from ..profiles import FAMILIES, PROFILES, Family, Profile, find_profile
 from .gguf_reader import TYPES, GGUFTensor, read_gguf
-from .sites import Found, check_complete, commonest, factor, filled, folded, paired
+from .sites import Found, check_complete, commonest, factor, fill, fold, pair_names
 from .tensors import MAX_FILE_BYTES, Later, Stored, float_matrix
 from .untrusted import map_bytes, number, shown
 
@@ -41,20 +41,20 @@ def read(source: Path | memoryview, profile: Profile | None) -> Found:
     """Read a GGUF adapter from a path or a view; `profile` is its base, if known."""
     view = map_bytes(source, MAX_FILE_BYTES) if isinstance(source, Path) else source
     file = read_gguf(view)
-    family, alpha = _header(file.metadata)
+    family, alpha = _read_header(file.metadata)
     if profile and profile.family is not family:
         raise AdapterMismatch(
             f"the adapter is for {family.name}, and {profile.name} is {profile.family.name}"
         )
     sites = {}
-    for site, pair in paired(file.tensors, _TENSOR, family.site_of_gguf).items():
+    for site, pair in pair_names(file.tensors, _TENSOR, family.site_of_gguf).items():
         A, B = (_matrix(file.tensors[name]) for name in pair)
         sites[site] = Lora(A, B, alpha or float(A.shape[0]))
     adapter = Adapter(sites)
     check_complete(sites, missing_sites(sites))
     base = str(file.metadata.get(_BASE, "")).removeprefix(_HUB)
-    heads = _heads(file.metadata, adapter, family, profile or find_profile(base))
-    return Found(_unpermuted(adapter, heads), base)
+    heads = _find_heads(file.metadata, adapter, family, profile or find_profile(base))
+    return Found(_unpermute(adapter, heads), base)
 
 
 def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> None:
@@ -63,7 +63,7 @@ def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> 
     OptionError if the blocks of a quantized dtype do not divide every row, the rank included.
     """
     family = profile.family
-    adapter = filled(adapter, missing_sites(adapter.sites), profile)
+    adapter = fill(adapter, missing_sites(adapter.sites), profile)
     # 0 would mean a scale of 1, so a silent site's zero goes into its B.
     alpha = commonest([o.alpha for o in adapter.sites.values() if o.alpha] or [1.0])
     check_blocks(adapter, dtype)
@@ -73,7 +73,7 @@ def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> 
         name = f"{family.gguf_name(site)}.weight.lora_"
         rows = None
         if site.module in family.permuted:
-            rows = _order(lora.B.shape[0], heads[site.module], site)
+            rows = _row_order(lora.B.shape[0], heads[site.module], site)
         tensors[f"{name}a"] = _later(lora.A, dtype)
         tensors[f"{name}b"] = _later(lora.B, dtype, factor(lora.alpha, alpha), rows)
     _write_file(path, _keys(profile, float(alpha)), tensors)
@@ -82,17 +82,18 @@ def write(adapter: Adapter, path: Path, profile: Profile, dtype: str | None) -> 
 def _later(
     m: Matrix, dtype: str | None, times: float = 1.0, rows: np.ndarray | None = None
 ) -> Later:
-    """A matrix to be written: multiplied, in another dtype, its rows in another order."""
+    """Return a matrix to be written: multiplied, recoded, its rows in another order."""
     wanted = dtype or (m.dtype if times == 1 else "f32")
 
     def made() -> Matrix:
-        matrix = recoded(folded(m, times), wanted)
+        matrix = recode(fold(m, times), wanted)
         return matrix if rows is None else matrix.take_rows(rows)
 
     return Later.matrix(wanted, m.shape, made)
 
 
 def _keys(profile: Profile, alpha: float) -> dict[str, str | int | float]:
+    """Return the metadata of an adapter file."""
     name = profile.family.name
     keys: dict[str, str | int | float] = {
         "general.architecture": name,
@@ -113,7 +114,13 @@ def _write_file(
     """Write GGUF version 3. (gguf's own writer does not say why a disk refuses.)"""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     for key, value in keys.items():
-        head += _text(key) + _value(value)
+        head += _text(key)  # then GGUF's number for string, uint32 or float32
+        if isinstance(value, str):
+            head += struct.pack("<I", 8) + _text(value)
+        elif isinstance(value, int):
+            head += struct.pack("<II", 4, value)
+        else:
+            head += struct.pack("<If", 6, value)
     at = 0
     for name, m in tensors.items():
         rows, columns = m.shape
@@ -131,14 +138,8 @@ def _text(value: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _value(value: str | int | float) -> bytes:
-    if isinstance(value, str):
-        return struct.pack("<I", 8) + _text(value)
-    return struct.pack("<II", 4, value) if isinstance(value, int) else struct.pack("<If", 6, value)
-
-
-def quantized(m: Matrix, dtype: str) -> Matrix:
-    """A matrix in q8_0 or q4_0, bit for bit what the gguf package makes of its float32."""
+def quantize(m: Matrix, dtype: str) -> Matrix:
+    """Return a matrix in q8_0 or q4_0, bit for bit what the gguf package makes of its float32."""
     from gguf import GGMLQuantizationType, quants
 
     dense = m.dense()
@@ -149,15 +150,15 @@ def quantized(m: Matrix, dtype: str) -> Matrix:
     return made
 
 
-def recoded(m: Matrix, dtype: str | None) -> Matrix:
-    """A matrix in another dtype, one of `DTYPES`; None keeps its own."""
+def recode(m: Matrix, dtype: str | None) -> Matrix:
+    """Return a matrix in another dtype, one of `DTYPES`; None keeps its own."""
     if dtype in (None, m.dtype):
         return m
-    return quantized(m, dtype) if dtype in QUANTIZED else float_matrix(m.dense(), str(dtype))
+    return quantize(m, dtype) if dtype in QUANTIZED else float_matrix(m.dense(), str(dtype))
 
 
 def check_blocks(adapter: Adapter, dtype: str | None) -> None:
-    """OptionError if the blocks of a quantized dtype do not divide every row of A and B."""
+    """Raise OptionError if a quantized dtype's blocks do not divide every row of A and B."""
     if dtype not in QUANTIZED:
         return
     block = BLOCKS[dtype][0]
@@ -171,8 +172,8 @@ def check_blocks(adapter: Adapter, dtype: str | None) -> None:
         )
 
 
-def _header(metadata: Mapping[str, Any]) -> tuple[Family, float]:
-    """The family and alpha of an adapter file; FormatError if it is something else."""
+def _read_header(metadata: Mapping[str, Any]) -> tuple[Family, float]:
+    """Return the family and alpha of an adapter file; FormatError if it is something else."""
     kind = (metadata.get("general.type"), metadata.get("adapter.type"))
     if kind != ("adapter", "lora"):
         raise FormatError(
@@ -203,15 +204,15 @@ def _matrix(tensor: GGUFTensor) -> Matrix:
     return Matrix(dtype, (rows, columns), tensor.data.reshape(rows, -1))
 
 
-def _heads(
+def _find_heads(
     metadata: Mapping[str, Any], adapter: Adapter, family: Family, profile: Profile | None
 ) -> dict[str, int]:
-    """How many heads each reordered module has: from the file, the base, or its sizes."""
+    """Return how many heads each reordered module has: by the file, the base, or its sizes."""
     modules = [module for module in family.permuted if module in adapter.modules]
     if not modules:
         return {}
     keys = (f"{family.name}.attention.head_count", f"{family.name}.attention.head_count_kv")
-    profile = profile or _fitting(adapter, family)
+    profile = profile or _find_fitting(adapter, family)
     known = (profile.num_heads, profile.num_kv_heads) if profile else None
     told = tuple(metadata[key] for key in keys if key in metadata)
     if len(told) != 2 and known is None:
@@ -231,7 +232,8 @@ def _heads(
     return {module: by_module[module] for module in modules}
 
 
-def _fitting(adapter: Adapter, family: Family) -> Profile | None:
+def _find_fitting(adapter: Adapter, family: Family) -> Profile | None:
+    """Return a known base whose sizes are the adapter's."""
     for profile in PROFILES.values():
         if profile.family is family and all(
             site.layer < profile.num_layers and lora.shape == profile.shapes[site.module]
@@ -241,18 +243,18 @@ def _fitting(adapter: Adapter, family: Family) -> Profile | None:
     return None
 
 
-def _unpermuted(adapter: Adapter, heads: Mapping[str, int]) -> Adapter:
-    """The adapter with B's rows of the modules in `heads` back in Hugging Face's order."""
+def _unpermute(adapter: Adapter, heads: Mapping[str, int]) -> Adapter:
+    """Return the adapter with B's rows of the modules in `heads` in Hugging Face's order."""
     sites = dict(adapter.sites)
     for site, lora in adapter.sites.items():
         if site.module in heads:
-            rows = np.argsort(_order(lora.B.shape[0], heads[site.module], site))
+            rows = np.argsort(_row_order(lora.B.shape[0], heads[site.module], site))
             sites[site] = Lora(lora.A, lora.B.take_rows(rows), lora.alpha)
     return Adapter(sites)
 
 
-def _order(num_rows: int, heads: int, site: Site) -> np.ndarray:
-    """Where GGUF's rows lie in Hugging Face's: halves of a head become neighbours."""
+def _row_order(num_rows: int, heads: int, site: Site) -> np.ndarray:
+    """Return where GGUF's rows lie in Hugging Face's: halves of a head become neighbours."""
     if num_rows % (2 * heads):
         raise AdapterMismatch(f"{site} has {num_rows} output rows, which {heads} heads do not fit")
     return np.arange(num_rows).reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1)

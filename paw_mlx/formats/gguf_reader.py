@@ -85,23 +85,27 @@ def read_gguf(source: str | os.PathLike[str] | bytes | memoryview) -> GGUFFile:
     if isinstance(source, bytes | memoryview):
         reader = _Reader(np.frombuffer(source, np.uint8))
     else:
-        reader = _Reader(_map(source))
-    if reader.bytes(4) != b"GGUF":
+        reader = _Reader(_map_file(source))
+    if reader.take(4) != b"GGUF":
         raise FormatError("not a GGUF file: it does not begin with the magic GGUF")
-    version = reader.number("<I")
+    version = reader.read_number("<I")
     if version not in (2, 3):
         raise FormatError(
             f"GGUF version {version} is not supported (2 and 3 are)",
             hint="The file may be big-endian." if version > 0xFFFF else None,
         )
-    num_tensors = reader.count("tensors", 32, _MAX_TENSORS)
-    num_keys = reader.count("metadata keys", 13, _MAX_KEYS)
-    metadata = _metadata(reader, num_keys)
-    entries = [_entry(reader) for _ in range(num_tensors)]
-    return GGUFFile(metadata, _tensors(reader, entries, _alignment(metadata)))
+    num_tensors = reader.read_count("tensors", 32, _MAX_TENSORS)
+    num_keys = reader.read_count("metadata keys", 13, _MAX_KEYS)
+    metadata = _read_metadata(reader, num_keys)
+    entries = [_read_entry(reader) for _ in range(num_tensors)]
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment % 8:
+        raise FormatError(f"the GGUF alignment {alignment!r} is not a multiple of 8 up to 1 MiB")
+    return GGUFFile(metadata, _cut(reader, entries, alignment))
 
 
-def _map(path: str | os.PathLike[str]) -> np.ndarray:
+def _map_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """View a file's bytes; NotFound, or FormatError if it is empty or cannot be read."""
     try:
         if not Path(path).stat().st_size:
             raise FormatError(f"{path} is empty, not a GGUF file")
@@ -119,7 +123,8 @@ class _Reader:
         self.data, self.view, self.at = data, data.data, 0
         self.strings_left = _MAX_STRINGS
 
-    def bytes(self, num: int) -> memoryview:
+    def take(self, num: int) -> memoryview:
+        """Return the next bytes; FormatError if there are fewer."""
         if num > len(self.view) - self.at:
             raise FormatError(
                 f"the GGUF file ends too early: {num} bytes are wanted at byte {self.at}, "
@@ -128,29 +133,31 @@ class _Reader:
         self.at += num
         return self.view[self.at - num : self.at]
 
-    def number(self, code: str) -> int:
-        return struct.unpack(code, self.bytes(struct.calcsize(code)))[0]
+    def read_number(self, code: str) -> int:
+        """Read a number, given as `struct` names its type."""
+        return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
-    def count(self, what: str, least_bytes: int, most: int) -> int:
-        """A count of things that take at least `least_bytes` each; refused if absurd."""
-        num, left = self.number("<Q"), len(self.view) - self.at
+    def read_count(self, what: str, least_bytes: int, most: int) -> int:
+        """Read a count of things that take at least `least_bytes` each; refused if absurd."""
+        num, left = self.read_number("<Q"), len(self.view) - self.at
         if num > most or num * least_bytes > left:
             raise FormatError(
                 f"the GGUF file claims {num} {what}, and only {left} bytes follow (limit {most})"
             )
         return num
 
-    def text(self, most: int = _MAX_TEXT) -> str:
-        num = self.number("<Q")
+    def read_text(self, most: int = _MAX_TEXT) -> str:
+        """Read a string of at most `most` bytes."""
+        num = self.read_number("<Q")
         if num > most:
             raise FormatError(f"the GGUF file claims a string of {num} bytes (limit {most})")
         try:
-            return str(self.bytes(num), "utf-8")
+            return str(self.take(num), "utf-8")
         except UnicodeDecodeError as error:
             raise FormatError(f"a GGUF string before byte {self.at} is not UTF-8") from error
 
-    def texts(self, num: int) -> list[str]:
-        """`num` strings, quickly: a vocabulary has 150,000."""
+    def read_texts(self, num: int) -> list[str]:
+        """Read `num` strings, quickly: a vocabulary has 150,000."""
         self.strings_left -= num
         if self.strings_left < 0:
             raise FormatError(f"the GGUF file claims more than {_MAX_STRINGS} strings")
@@ -169,41 +176,35 @@ class _Reader:
         return found
 
 
-def _metadata(reader: _Reader, num_keys: int) -> dict[str, Any]:
+def _read_metadata(reader: _Reader, num_keys: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for _ in range(num_keys):
-        key = reader.text(_MAX_NAME)
+        key = reader.read_text(_MAX_NAME)
         if key in metadata:
             raise FormatError(f"the GGUF file has the key {shown(key)} twice")
-        metadata[key] = _value(reader, reader.number("<I"), key)
+        metadata[key] = _read_value(reader, reader.read_number("<I"), key)
     return metadata
 
 
-def _value(reader: _Reader, kind: int, key: str) -> Any:
+def _read_value(reader: _Reader, kind: int, key: str) -> Any:
+    """Read a key's value, of a type that GGUF numbers so: a text, a number, an array of either."""
     if kind == _STRING:
-        return reader.text()
+        return reader.read_text()
     if kind in _NUMBERS:
         dtype = np.dtype(_NUMBERS[kind])
-        return np.frombuffer(reader.bytes(dtype.itemsize), dtype)[0].item()
+        return np.frombuffer(reader.take(dtype.itemsize), dtype)[0].item()
     if kind != _ARRAY:
         raise FormatError(f"the GGUF key {shown(key)} has the unknown type {kind}")
-    kind = reader.number("<I")
+    kind = reader.read_number("<I")
     if kind == _STRING:
-        return reader.texts(reader.count(f"strings in {shown(key)}", 8, _MAX_STRINGS))
+        return reader.read_texts(reader.read_count(f"strings in {shown(key)}", 8, _MAX_STRINGS))
     if kind not in _NUMBERS:
         raise FormatError(
             f"the GGUF key {shown(key)} is an array of type {kind}, nested or unknown"
         )
     dtype = np.dtype(_NUMBERS[kind])
-    num = reader.count(f"numbers in {shown(key)}", dtype.itemsize, 1 << 32)
-    return np.frombuffer(reader.bytes(num * dtype.itemsize), dtype)
-
-
-def _alignment(metadata: Mapping[str, Any]) -> int:
-    alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment % 8:
-        raise FormatError(f"the GGUF alignment {alignment!r} is not a multiple of 8 up to 1 MiB")
-    return alignment
+    num = reader.read_count(f"numbers in {shown(key)}", dtype.itemsize, 1 << 32)
+    return np.frombuffer(reader.take(num * dtype.itemsize), dtype)
 
 
 @dataclass(frozen=True)
@@ -217,15 +218,16 @@ class _Entry:
     num_bytes: int
 
 
-def _entry(reader: _Reader) -> _Entry:
-    name = reader.text(_MAX_NAME)
-    num_dims = reader.number("<I")
+def _read_entry(reader: _Reader) -> _Entry:
+    """Read the description of a tensor; FormatError for types and shapes that are unknown."""
+    name = reader.read_text(_MAX_NAME)
+    num_dims = reader.read_number("<I")
     if not 1 <= num_dims <= 4:
         raise FormatError(
             f"the GGUF tensor {shown(name)} has {num_dims} dimensions (1 to 4 are allowed)"
         )
-    dims = struct.unpack(f"<{num_dims}Q", reader.bytes(8 * num_dims))
-    kind, offset = reader.number("<I"), reader.number("<Q")
+    dims = struct.unpack(f"<{num_dims}Q", reader.take(8 * num_dims))
+    kind, offset = reader.read_number("<I"), reader.read_number("<Q")
     if kind not in TYPES:
         raise FormatError(
             f"the GGUF tensor {shown(name)} is {_FOREIGN.get(kind, f'type {kind}')}, "
@@ -241,7 +243,7 @@ def _entry(reader: _Reader) -> _Entry:
     return _Entry(name, type_name, tuple(reversed(dims)), offset, num_bytes)
 
 
-def _tensors(reader: _Reader, entries: list[_Entry], alignment: int) -> dict[str, GGUFTensor]:
+def _cut(reader: _Reader, entries: list[_Entry], alignment: int) -> dict[str, GGUFTensor]:
     """Cut the data; every tensor must be aligned, inside the file, and apart from others."""
     begin = -(-reader.at // alignment) * alignment
     size, free = len(reader.view) - begin, 0

@@ -20,8 +20,8 @@ from ..errors import AdapterMismatch, FormatError
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..prompts import template
-from .peft import declared
-from .sites import Found, check_complete, family_of, num_layers, paired
+from .peft_config import declared_sites
+from .sites import Found, check_complete, family_of, num_layers, pair_names
 from .tensors import MAX_FILE_BYTES, Raw, matrix, read_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, map_bytes, number, shown, string
 
@@ -33,14 +33,14 @@ _KEPT = ("description", "author", "tags", "examples", "source")
 
 def read(path: Path, profile: Profile | None) -> Found:
     """Read the adapter of a legacy container."""
-    record, raw = _contents(path)
-    return _adapter(record, raw, profile)
+    record, raw = _read_contents(path)
+    return _make_adapter(record, raw, profile)
 
 
 def read_program(path: Path, profile: Profile | None = None) -> Program:
     """Read a legacy container as a program; its base must be known, for the chat turn."""
-    record, raw = _contents(path)
-    found = _adapter(record, raw, profile)
+    record, raw = _read_contents(path)
+    found = _make_adapter(record, raw, profile)
     profile = profile or find_profile(found.interpreter)
     if profile is None:
         raise FormatError(
@@ -59,7 +59,8 @@ def read_program(path: Path, profile: Profile | None = None) -> Program:
     )
 
 
-def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Raw]]:
+def _read_contents(path: Path) -> tuple[dict[str, Any], dict[str, Raw]]:
+    """Read the container's JSON record and its tensors."""
     data = map_bytes(path, MAX_FILE_BYTES)
     if len(data) < 12 or data[:4] != MAGIC:
         raise FormatError(f"{path} is cut short: its header takes 12 bytes")
@@ -75,7 +76,10 @@ def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Raw]]:
     return record, read_safetensors(data[12 + num_bytes :], "the container's tensor part")
 
 
-def _adapter(record: Mapping[str, Any], raw: Mapping[str, Raw], profile: Profile | None) -> Found:
+def _make_adapter(
+    record: Mapping[str, Any], raw: Mapping[str, Raw], profile: Profile | None
+) -> Found:
+    """Make the adapter that a record and its tensors are; FormatError for a KV prefix."""
     if prefix := [name for name in raw if _PREFIX.fullmatch(name)]:
         raise FormatError(
             f"the program carries a KV prefix ({len(prefix)} tensors), which no text can stand for",
@@ -91,10 +95,10 @@ def _adapter(record: Mapping[str, Any], raw: Mapping[str, Raw], profile: Profile
     base = string(record.get("interpreter_model") or record.get("base_model"), "interpreter_model")
     profile = profile or find_profile(base)
     family = profile.family if profile else family_of(raw, _TENSOR)
-    pairs = paired(raw, _TENSOR, family.site_of_path)
+    pairs = pair_names(raw, _TENSOR, family.site_of_path)
     check_complete(pairs, missing_sites(pairs))
     if config.get("target_modules") is not None:
-        check_complete(pairs, declared(config, family, num_layers(pairs, profile)))
+        check_complete(pairs, declared_sites(config, family, num_layers(pairs, profile)))
     sites = {}
     for site, pair in pairs.items():
         A, B = (matrix(name, raw[name]) for name in pair)

@@ -18,7 +18,7 @@ from collections.abc import Collection
 from ..adapter import Site
 from ..errors import AdapterMismatch, listed
 from ..profiles import FAMILIES, Family, Profile
-from .sites import Pair, paired
+from .sites import Pair, pair_names
 from .untrusted import shown
 
 _TENSOR = re.compile(r"(.+)\.lora_([ABab])(?:(?:\.([^.]+))?\.weight)?")
@@ -29,12 +29,12 @@ _LAYERS = re.compile(r"((?:(?:base_model|model|module|transformer)\.)*(?:layers|
 
 
 def is_lora(name: str) -> bool:
-    """Whether a tensor is an A or a B, or would be, of whatever module."""
+    """Return whether a tensor is an A or a B, or would be, of whatever module."""
     return ".lora_" in name
 
 
-def located(names: Collection[str], profile: Profile | None) -> tuple[dict[Site, Pair], Family]:
-    """Every site's tensor names, and the base's family with its layers where these names say.
+def locate(names: Collection[str], profile: Profile | None) -> tuple[dict[Site, Pair], Family]:
+    """Find every site's tensor names, and the base's family, its layers where the names say.
 
     AdapterMismatch lists names that are no half of a known site, half pairs, and adapters if
     there are several.
@@ -46,30 +46,27 @@ def located(names: Collection[str], profile: Profile | None) -> tuple[dict[Site,
             f"{len(adapters)} adapters are in one file: {listed([shown(a) for a in adapters])}",
             hint="Save one alone: model.save_pretrained(path, selected_adapters=[name]).",
         )
-    family = _family([_path(match[1]) for match in matches], profile)
-    return paired(names, _TENSOR, lambda path: family.site_of_path(_path(path))), family
+    family = _find_family([_strip(match[1]) for match in matches], profile)
+    return pair_names(names, _TENSOR, lambda path: family.site_of_path(_strip(path))), family
 
 
-def _path(path: str) -> str:
-    """The path as peft saw it: without wrappers, and without its own `base_model.model.`."""
+def _strip(path: str) -> str:
+    """Return the path as peft saw it: without wrappers and its own `base_model.model.`."""
     path = _WRAPPERS.sub("", path)
     inside = _PEFT.fullmatch(path)
     return inside[1] if inside else path
 
 
-def _family(paths: list[str], profile: Profile | None) -> Family:
-    """The family that knows most of these paths, its layers where most of them are."""
+def _find_family(paths: list[str], profile: Profile | None) -> Family:
+    """Find the family that knows most of these paths, its layers where most of them are."""
     families = [profile.family] if profile else list(FAMILIES.values())
     roots = Counter(match[1] for path in paths if (match := _LAYERS.match(path)))
     if not roots:
         return families[0]
     root = roots.most_common(1)[0][0]
+    last = root.split(".")[-1]  # `layers` or `h`, which no wrapper renames
     moved = [
-        dataclasses.replace(f, layers=root) for f in families if _last(f.layers) == _last(root)
+        dataclasses.replace(f, layers=root) for f in families if f.layers.split(".")[-1] == last
     ]
     known = {f.name: sum(f.site_of_path(path) is not None for path in paths) for f in moved}
     return max(moved, key=lambda f: known[f.name], default=families[0])
-
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2]

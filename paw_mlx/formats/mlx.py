@@ -24,17 +24,17 @@ from ..adapter import Adapter, Lora, Matrix, Site, row_bytes
 from ..errors import AdapterMismatch, FormatError
 from ..profiles import Family, Profile, find_profile
 from . import mlx_q4
-from .gguf import check_blocks, recoded
+from .gguf import check_blocks, recode
 from .sites import (
     Found,
     check_complete,
     commonest,
     factor,
     family_of,
-    filled,
-    folded,
+    fill,
+    fold,
     num_layers,
-    paired,
+    pair_names,
 )
 from .tensors import FLOATS, Later, Raw, Stored, matrix, read_safetensors, write_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, number, read_bytes, shown
@@ -49,18 +49,18 @@ _PACKED = re.compile(r"(.+)\.lora_([AB])\.weight")
 def read(folder: Path, profile: Profile | None) -> Found:
     """Read an mlx-lm adapter; without `profile` the config's model is looked up."""
     config = json_object(read_bytes(folder / CONFIG, MAX_TEXT_BYTES), CONFIG)
-    rank, scale, keys = _parameters(config)
+    rank, scale, keys = _read_parameters(config)
     base = config.get("model")
     base = base if isinstance(base, str) else ""
     profile = profile or find_profile(base)
     raw = read_safetensors(folder / WEIGHTS, WEIGHTS)
     is_packed = _is_packed(config)
     pattern = _PACKED if is_packed else _TENSOR
-    family = _family(raw, pattern, profile)
+    family = _find_family(raw, pattern, profile)
     names = [n for n in raw if not (is_packed and n.endswith((".scales", ".biases")))]
-    pairs = paired(names, pattern, family.site_of_path)
-    check_complete(pairs, _declared(config, keys, family, num_layers(pairs, profile)))
-    take = _unpacked if is_packed else _turned
+    pairs = pair_names(names, pattern, family.site_of_path)
+    check_complete(pairs, _declared_sites(config, keys, family, num_layers(pairs, profile)))
+    take = _take_packed if is_packed else _take
     sites = {}
     for site, pair in pairs.items():
         A, B = (take(name, raw) for name in pair)
@@ -79,18 +79,18 @@ def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -
     family = _in_mlx(profile.family)
     first, rank = adapter.layers[0], adapter.ranks[-1]
     span = range(first, profile.num_layers)
-    adapter = filled(adapter, [Site(i, m) for i in span for m in adapter.modules], profile)
+    adapter = fill(adapter, [Site(i, m) for i in span for m in adapter.modules], profile)
     scale = commonest(lora.scale for lora in adapter.sites.values()) or 1.0
     is_packed = dtype == mlx_q4.DTYPE
     check_blocks(adapter, "q4_0" if is_packed else None)
-    store = _packed if is_packed else _later
+    to_write = _pack if is_packed else _transposed_later
     tensors: dict[str, Stored] = {}
     for site, lora in adapter.sites.items():
         name = f"{family.path(site)}.lora_"
-        tensors |= store(f"{name}a", lora.A, (rank, lora.A.shape[1]), 1.0, dtype)
+        tensors |= to_write(f"{name}a", lora.A, (rank, lora.A.shape[1]), 1.0, dtype)
         times = factor(lora.scale, scale)
-        tensors |= store(f"{name}b", lora.B, (lora.B.shape[0], rank), times, dtype)
-    config = {
+        tensors |= to_write(f"{name}b", lora.B, (lora.B.shape[0], rank), times, dtype)
+    config: dict[str, Any] = {
         "fine_tune_type": "lora",
         "model": profile.repo,
         "num_layers": len(span),
@@ -100,48 +100,50 @@ def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -
             "dropout": 0.0,
             "keys": [family.paths[module] for module in adapter.modules],
         },
-        **({"quantization": mlx_q4.QUANTIZATION} if is_packed else {}),
     }
+    if is_packed:
+        config["quantization"] = mlx_q4.QUANTIZATION
     folder.mkdir(exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write_safetensors(folder / WEIGHTS, tensors, {"format": "mlx"})
 
 
-def _later(
+def _transposed_later(
     name: str, m: Matrix, shape: tuple[int, int], times: float, dtype: str | None
 ) -> dict[str, Stored]:
-    """A float matrix to be written transposed: multiplied, padded to `shape`."""
+    """Return a float matrix to be written: multiplied, padded to `shape` and transposed."""
     wanted = dtype or (m.dtype if m.dtype in FLOATS and times == 1 else "f32")
 
     def made() -> Matrix:
-        return _transposed(_padded(recoded(folded(m, times), wanted), shape))
+        return _transpose(_pad(recode(fold(m, times), wanted), shape))
 
     return {name: Later.matrix(wanted, shape[::-1], made)}
 
 
-def _packed(
+def _pack(
     name: str, m: Matrix, shape: tuple[int, int], times: float, dtype: str | None
 ) -> dict[str, Stored]:
-    """The parts of a matrix to be written in 4 bits; its blocks are made here."""
+    """Return the parts of a matrix to be written in 4 bits; its blocks are made here."""
     stem, half = name[:-1], name[-1].upper()
-    parts = mlx_q4.packed(_padded(recoded(folded(m, times), "q4_0"), shape))
+    parts = mlx_q4.pack(_pad(recode(fold(m, times), "q4_0"), shape))
     return {f"{stem}{half}.{part}": tensor for part, tensor in parts.items()}
 
 
-def _turned(name: str, raw: dict[str, Raw]) -> Matrix:
+def _take(name: str, raw: dict[str, Raw]) -> Matrix:
     """Take a float matrix out of `raw`, in the canonical orientation."""
-    return _transposed(matrix(name, raw.pop(name)))
+    return _transpose(matrix(name, raw.pop(name)))
 
 
-def _unpacked(name: str, raw: dict[str, Raw]) -> Matrix:
-    """Take the parts of a 4-bit matrix out of `raw`."""
+def _take_packed(name: str, raw: dict[str, Raw]) -> Matrix:
+    """Take the parts of a 4-bit matrix out of `raw`; `name` is that of its weight."""
     stem = name.removesuffix("weight")
     if missing := [part for part in mlx_q4.PARTS if stem + part not in raw]:
         raise AdapterMismatch(f"the packed {shown(name)} has no {' and no '.join(missing)}")
-    return mlx_q4.unpacked(name, {part: raw.pop(stem + part) for part in mlx_q4.PARTS})
+    return mlx_q4.unpack(name, {part: raw.pop(stem + part) for part in mlx_q4.PARTS})
 
 
 def _is_packed(config: Mapping[str, Any]) -> bool:
+    """Return whether A and B are packed in 4 bits; FormatError if in another way."""
     given = config.get("quantization")
     if given not in (None, mlx_q4.QUANTIZATION):
         raise FormatError(
@@ -150,16 +152,16 @@ def _is_packed(config: Mapping[str, Any]) -> bool:
     return given is not None
 
 
-def _transposed(m: Matrix) -> Matrix:
-    """The transpose, still as stored: elements of two or four bytes change places."""
+def _transpose(m: Matrix) -> Matrix:
+    """Return the transpose, still as stored: elements of two or four bytes change places."""
     size = m.data.shape[1] // m.shape[1]
     turned = m.data.reshape(*m.shape, size).transpose(1, 0, 2)
     rows, columns = m.shape[1], m.shape[0]
     return Matrix(m.dtype, (rows, columns), np.ascontiguousarray(turned).reshape(rows, -1))
 
 
-def _padded(m: Matrix, shape: tuple[int, int]) -> Matrix:
-    """A matrix with zeros up to a shape; bytes of zero are zeros in every dtype."""
+def _pad(m: Matrix, shape: tuple[int, int]) -> Matrix:
+    """Return a matrix with zeros up to a shape; bytes of zero are zeros in every dtype."""
     if m.shape == shape:
         return m
     added = shape[0] - m.shape[0], row_bytes(m.dtype, shape[1]) - m.data.shape[1]
@@ -167,18 +169,19 @@ def _padded(m: Matrix, shape: tuple[int, int]) -> Matrix:
 
 
 def _in_mlx(family: Family) -> Family:
+    """Return a family with its layers where mlx-lm has them."""
     return dataclasses.replace(family, layers=_LAYERS.get(family.name, family.layers))
 
 
-def _family(names: Iterable[str], pattern: re.Pattern[str], profile: Profile | None) -> Family:
+def _find_family(names: Iterable[str], pattern: re.Pattern[str], profile: Profile | None) -> Family:
     if profile:
         return _in_mlx(profile.family)
     given = re.compile(rf"^{re.escape(_LAYERS['gpt2'])}\b")
     return _in_mlx(family_of([given.sub("transformer.h", name) for name in names], pattern))
 
 
-def _parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | None]:
-    """Rank, scale and keys; FormatError for what is no plain LoRA."""
+def _read_parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | None]:
+    """Return rank, scale and keys; FormatError for what is no plain LoRA."""
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
         raise FormatError(f"fine_tune_type is {shown(kind)}, and only lora is supported")
@@ -195,11 +198,13 @@ def _parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | No
     return number(given["rank"], "rank"), number(given["scale"], "scale"), keys
 
 
-def _declared(
+def _declared_sites(
     config: Mapping[str, Any], keys: list[str] | None, family: Family, layers: int
 ) -> list[Site]:
-    """Every site mlx-lm would adapt: the keys (or all modules) of the last layers, and the
-    sites that keys name by their whole path."""
+    """Return every site that mlx-lm would adapt.
+
+    The keys (or all modules) of the last layers, and sites that keys name by their whole path.
+    """
     last = config.get("num_layers")
     if type(last) is not int:
         raise FormatError(f"num_layers is {shown(last)}, not a whole number")

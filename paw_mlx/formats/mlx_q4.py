@@ -25,8 +25,8 @@ PARTS = ("biases", "scales", "weight")
 _GROUP, _BLOCK_BYTES = BLOCKS["q4_0"]
 
 
-def packed(m: Matrix) -> dict[str, Later]:
-    """The three tensors of a q4_0 matrix; OptionError if -8 * scale leaves f16."""
+def pack(m: Matrix) -> dict[str, Later]:
+    """Return the three tensors of a q4_0 matrix; OptionError if -8 * scale leaves f16."""
     rows, groups = m.shape[0], m.shape[1] // _GROUP
     if not np.isfinite(_biases(scales(m))).all():
         largest = 8 * float(np.abs(scales(m)).max())
@@ -40,8 +40,8 @@ def packed(m: Matrix) -> dict[str, Later]:
     }
 
 
-def unpacked(name: str, parts: Mapping[str, Raw]) -> Matrix:
-    """The q4_0 matrix whose image the three tensors of `name` are; FormatError if of none."""
+def unpack(name: str, parts: Mapping[str, Raw]) -> Matrix:
+    """Return the q4_0 matrix whose image three tensors are; FormatError if they are of none."""
     weight, factors, biases = (parts[part] for part in ("weight", "scales", "biases"))
     rows, groups = factors.shape if len(factors.shape) == 2 else (0, 0)
     found = [(part.dtype, part.shape) for part in (weight, factors, biases)]
@@ -65,14 +65,14 @@ def unpacked(name: str, parts: Mapping[str, Raw]) -> Matrix:
 
 
 def codes(m: Matrix) -> np.ndarray:
-    """The codes of a q4_0 matrix: uint32 (rows, columns / 8)."""
+    """Return the codes of a q4_0 matrix: uint32 (rows, columns / 8)."""
     nibbles = m.data.reshape(-1, _BLOCK_BYTES)[:, 2:]
     elements = np.hstack([nibbles & 15, nibbles >> 4])
     return (elements[:, 0::2] | elements[:, 1::2] << 4).view("<u4").reshape(m.shape[0], -1)
 
 
 def scales(m: Matrix) -> np.ndarray:
-    """The scales of a q4_0 matrix: float16 (rows, columns / 32)."""
+    """Return the scales of a q4_0 matrix: float16 (rows, columns / 32)."""
     blocks = m.data.reshape(-1, _BLOCK_BYTES)
     return np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(m.shape[0], -1)
 

@@ -4,8 +4,8 @@
     base_model.model.<path>.lora_B.weight   (d_out, r)
 
 scale is alpha / r, with rsLoRA alpha / sqrt(r), per module after the patterns. What PEFT
-can say and a plain LoRA cannot is refused with its reason and a way out: `REFUSED` and its
-like are the table. The torch pickles of older PEFT are read by `paw_mlx.convert`.
+can say and a plain LoRA cannot is refused with its reason and a way out: `peft_refusals`
+has the tables. The torch pickles of older PEFT are read by `paw_mlx.convert`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,12 @@ from typing import Any
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..errors import FormatError, UnknownLayout, listed
 from ..profiles import Profile, find_profile
-from .lora_names import located
-from .peft_config import Scaling, declared
-from .peft_refusals import (
-    REFUSED,
-    REFUSED_TENSORS,
-    REFUSED_TYPES,
-    Refusal,
-    check_config,
-    check_only_lora,
-    check_tensors,
-)
+from .lora_names import locate
+from .peft_config import Scaling, declared_sites
+from .peft_refusals import check_config, check_only_lora, check_tensors
 from .sites import Found, Pair, by_path, check_complete, commonest, num_layers
-from .tensors import FLOATS, Later, Raw, float_recoded, matrix, read_safetensors, write_safetensors
+from .tensors import FLOATS, Later, Raw, matrix, read_safetensors, recode_float, write_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, read_bytes, shown, string
-
-__all__ = [
-    "CONFIG",
-    "REFUSED",
-    "REFUSED_TENSORS",
-    "REFUSED_TYPES",
-    "WEIGHTS",
-    "Refusal",
-    "adapter_of",
-    "check_tensors",
-    "declared",
-    "matrices",
-    "read",
-    "read_config",
-    "refuse_parent",
-    "write",
-]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -67,7 +42,7 @@ def read(folder: Path, profile: Profile | None) -> Found:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's adapter_config.json; FormatError for one of more than a plain LoRA."""
+    """Read a folder's adapter_config.json; FormatError for one of more than a plain LoRA."""
     config = json_object(read_bytes(folder / CONFIG, MAX_TEXT_BYTES), CONFIG)
     check_config(config)
     return config
@@ -76,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def adapter_of(
     config: Mapping[str, Any], tensors: Mapping[str, Raw | Matrix], profile: Profile | None
 ) -> Found:
-    """The adapter that a checked config and its tensors are; each tensor is asked for once.
+    """Return the adapter that a checked config and its tensors are, each asked for once.
 
     FormatError for what is no plain LoRA, AdapterMismatch for what does not fit the config.
     """
@@ -84,13 +59,13 @@ def adapter_of(
     check_only_lora(tensors)
     base = string(config.get("base_model_name_or_path"), "base_model_name_or_path")
     profile = profile or find_profile(base)
-    pairs, family = located(tensors, profile)
+    pairs, family = locate(tensors, profile)
     if not pairs:
         raise FormatError(
             "the adapter has no A and B at all",
             hint="It was saved empty: take an earlier checkpoint of its training.",
         )
-    check_complete(pairs, declared(config, family, num_layers(pairs, profile)))
+    check_complete(pairs, declared_sites(config, family, num_layers(pairs, profile)))
     scaling, sites = Scaling(config), {}
     for site, pair in pairs.items():
         A, B = matrices(tensors, pair)
@@ -99,7 +74,7 @@ def adapter_of(
 
 
 def matrices(tensors: Mapping[str, Raw | Matrix], pair: Pair) -> tuple[Matrix, Matrix]:
-    """A and B of one site; FormatError where they are no float matrices."""
+    """Return A and B of one site; FormatError where they are no float matrices."""
     A, B = (_matrix(name, tensors[name]) for name in pair)
     return A, B
 
@@ -116,7 +91,7 @@ def _matrix(name: str, tensor: Raw | Matrix) -> Matrix:
 
 
 def refuse_parent(folder: Path) -> None:
-    """UnknownLayout, naming them, for a folder that only holds folders of adapters."""
+    """Raise UnknownLayout, naming them, for a folder that only holds folders of adapters."""
     if (folder / CONFIG).exists():
         return
     names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
@@ -155,19 +130,19 @@ def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -
         for half, m in (("A", lora.A), ("B", lora.B)):
             name = f"base_model.model.{path}.lora_{half}.weight"
             wanted = dtype or (m.dtype if m.dtype in FLOATS else "f32")
-            tensors[name] = Later.matrix(wanted, m.shape, partial(float_recoded, m, wanted))
+            tensors[name] = Later.matrix(wanted, m.shape, partial(recode_float, m, wanted))
     folder.mkdir(exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write_safetensors(folder / WEIGHTS, tensors, {"format": "pt"})
 
 
 def _plain(value: float) -> float:
-    """An integer where it is one: some readers want it so."""
+    """Return an integer where it is one: some readers want it so."""
     return int(value) if value.is_integer() else value
 
 
 def _targets(adapter: Adapter, profile: Profile) -> list[str]:
-    """Modules where each is in every layer of the base, full paths otherwise."""
+    """Return modules where each is in every layer of the base, full paths otherwise."""
     family = profile.family
     everywhere = {Site(i, m) for i in range(profile.num_layers) for m in adapter.modules}
     if set(adapter.sites) == everywhere:

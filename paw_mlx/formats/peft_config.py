@@ -32,7 +32,7 @@ class Scaling:
             raise FormatError(f"use_rslora is {shown(self.rslora)}, not true or false")
 
     def alpha(self, site: Site, path: str, rank: int) -> float:
-        """The alpha of a site whose A has `rank` rows."""
+        """Return the alpha of a site whose A has `rank` rows."""
         declared, alpha = self.ranks.at(path), self.alphas.at(path)
         if declared is not None and declared != rank:
             raise AdapterMismatch(
@@ -62,16 +62,16 @@ class _Pattern:
                 "expressions (limits 4096 and 32)"
             )
         self.overrides = [
-            (_regex(rf"(?:.*\.)?(?:{p})", name, 3), number(v, name)) for p, v in pattern.items()
+            (_compile(rf"(?:.*\.)?(?:{p})", name, 3), number(v, name)) for p, v in pattern.items()
         ]
 
     def at(self, path: str) -> float | None:
-        """The number for a path: the first pattern that matches, or the default."""
+        """Return the number for a path: that of the first pattern that matches, or the default."""
         return next((v for regex, v in self.overrides if regex.fullmatch(path)), self.default)
 
 
-def declared(config: Mapping[str, Any], family: Family, layers: int) -> Iterator[Site]:
-    """Every site the config says there is."""
+def declared_sites(config: Mapping[str, Any], family: Family, layers: int) -> Iterator[Site]:
+    """Yield every site the config says there is."""
     targets = _Paths(config.get("target_modules"), "target_modules", family)
     excluded = _Paths(config.get("exclude_modules") or [], "exclude_modules", family)
     layer = _Layers(config)
@@ -96,10 +96,11 @@ class _Layers:
             raise FormatError(f"layers_pattern is {shown(patterns)}, not names of layers")
         self.only = frozenset(only or ())
         self.regexes = [
-            _regex(rf"(?:^|.*?\.){p}\.(?P<idx>\d+)\.", "layers_pattern", 5) for p in patterns[:16]
+            _compile(rf"(?:^|.*?\.){p}\.(?P<idx>\d+)\.", "layers_pattern", 5) for p in patterns[:16]
         ]
 
     def match(self, path: str, site: Site) -> bool:
+        """Return whether a site's layer is one that is adapted."""
         if not self.only:
             return True
         named = not self.regexes or any(regex.match(path) for regex in self.regexes)
@@ -115,16 +116,18 @@ class _Paths:
         if isinstance(value, str) and value.lower() == _ALL_LINEAR:
             self.suffixes = frozenset(family.paths.values())
         elif isinstance(value, str):
-            self.regex = _regex(value, what, 5)
+            self.regex = _compile(value, what, 5)
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
             self.suffixes = frozenset(value)
         else:
             raise FormatError(f"{what} is {shown(value)}, not a list of modules")
 
     def names(self, path: str) -> bool:
+        """Return whether the list has a whole path."""
         return path in self.suffixes
 
     def match(self, path: str, site: Site) -> bool:
+        """Return whether a site is among the modules."""
         if self.regex:
             return self.regex.fullmatch(path) is not None
         # The hub's GPT-2 programs list the mapper's module names instead of paths.
@@ -133,7 +136,7 @@ class _Paths:
         return site.module in self.suffixes or any(end in self.suffixes for end in ends)
 
 
-def _regex(pattern: str, what: str, most: int) -> re.Pattern[str]:
+def _compile(pattern: str, what: str, most: int) -> re.Pattern[str]:
     """Compile a file's own regular expression, unless it could run for ages."""
     if (
         len(pattern) > 1000

@@ -136,7 +136,7 @@ _WHOLE_WEIGHTS = (
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """FormatError, with reason and remedy, for a config of more than a plain LoRA."""
+    """Raise FormatError, with reason and remedy, for a config of more than a plain LoRA."""
     kind = config.get("peft_type")
     if kind != "LORA":
         refusal = REFUSED_TYPES.get(str(kind).upper(), UNKNOWN_TYPE)
@@ -151,7 +151,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def check_tensors(names: Iterable[str]) -> None:
-    """FormatError, with reason and remedy, if one of the tensors is of more than a plain LoRA."""
+    """Raise FormatError, with reason and remedy, for tensors of more than a plain LoRA."""
     names = sorted(names)
     for pattern, refusal in REFUSED_TENSORS.items():
         if found := [name for name in names if fnmatchcase(name, pattern)]:
@@ -163,7 +163,7 @@ def check_tensors(names: Iterable[str]) -> None:
 
 
 def check_only_lora(names: Iterable[str]) -> None:
-    """FormatError if there are weights of the base besides A and B."""
+    """Raise FormatError if there are weights of the base besides A and B."""
     whole = [n for n in sorted(names) if n.endswith((".weight", ".bias")) and ".lora_" not in n]
     if whole:
         raise FormatError(

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
     B: str
 
 
-def paired(
+def pair_names(
     names: Iterable[str], pattern: re.Pattern[str], site_of: Callable[[str], Site | None]
 ) -> dict[Site, Pair]:
     """Pair tensor names by site. `pattern` takes a name apart: module and half (A or B).
@@ -63,7 +63,7 @@ def paired(
 
 
 def family_of(names: Iterable[str], pattern: re.Pattern[str]) -> Family:
-    """The family that knows most of the paths in these tensor names; some share them."""
+    """Return the family that knows most of the paths in these tensor names; some share them."""
     paths = [match[1] for name in names if (match := pattern.fullmatch(name))]
     return max(
         FAMILIES.values(), key=lambda f: sum(f.site_of_path(path) is not None for path in paths)
@@ -71,7 +71,7 @@ def family_of(names: Iterable[str], pattern: re.Pattern[str]) -> Family:
 
 
 def check_complete(found: Iterable[Site], declared: Iterable[Site]) -> None:
-    """AdapterMismatch, listing the declared sites that are not there."""
+    """Raise AdapterMismatch, listing the declared sites that are not there."""
     missing = sorted(set(declared) - set(found))
     if missing:
         raise AdapterMismatch(
@@ -81,12 +81,12 @@ def check_complete(found: Iterable[Site], declared: Iterable[Site]) -> None:
 
 
 def num_layers(sites: Iterable[Site], profile: Profile | None) -> int:
-    """How many layers the base has, or must at least have for these sites."""
+    """Return how many layers the base has, or must at least have for these sites."""
     return profile.num_layers if profile else 1 + max((s.layer for s in sites), default=-1)
 
 
-def filled(adapter: Adapter, sites: Iterable[Site], profile: Profile) -> Adapter:
-    """The same adapter with zeros at those of `sites` it lacks."""
+def fill(adapter: Adapter, sites: Iterable[Site], profile: Profile) -> Adapter:
+    """Return the adapter with zeros at those of `sites` it lacks."""
     missing = [site for site in sites if site not in adapter.sites]
     if not missing:
         return adapter
@@ -99,8 +99,8 @@ def filled(adapter: Adapter, sites: Iterable[Site], profile: Profile) -> Adapter
     return Adapter({**adapter.sites, **added})
 
 
-def folded(B: Matrix, factor: float) -> Matrix:
-    """B times a factor, in float32; unchanged, as stored, where the factor is one."""
+def fold(B: Matrix, factor: float) -> Matrix:
+    """Return B times a factor, in float32; as it is stored where the factor is one."""
     if factor == 1:
         return B
     with np.errstate(over="ignore", invalid="ignore"):
@@ -114,16 +114,16 @@ def folded(B: Matrix, factor: float) -> Matrix:
 
 
 def factor(value: float, common: float) -> float:
-    """What B is multiplied by where a layout has one scale; alike but for an ulp is one."""
+    """Return what B is multiplied by where a layout has one scale; alike but for an ulp is 1."""
     return 1.0 if math.isclose(value, common, rel_tol=1e-12) else value / common
 
 
 def commonest(values: Iterable[float]) -> float:
-    """The value seen most often, the greatest of several."""
+    """Return the value seen most often, the greatest of several."""
     counts = Counter(values)
     return max(counts, key=lambda value: (counts[value], value))
 
 
 def by_path(adapter: Adapter, family: Family) -> Mapping[str, Lora]:
-    """The adapter's sites under their Hugging Face paths."""
+    """Return the adapter's sites under their Hugging Face paths."""
     return {family.path(site): lora for site, lora in sorted(adapter.sites.items())}

@@ -10,16 +10,17 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
 from ..adapter import Matrix, row_bytes
 from ..errors import FormatError, NotFound, OptionError
-from .untrusted import MAX_TEXT_BYTES, json_object, mapped, shown
+from .untrusted import MAX_TEXT_BYTES, json_object, map_file, shown
 
 MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
@@ -38,11 +39,11 @@ class Raw(NamedTuple):
 
 
 def read_safetensors(source: Path | memoryview, name: str) -> dict[str, Raw]:
-    """All tensors of a safetensors file, as views; FormatError if it is malformed or too large."""
+    """Read a safetensors file's tensors, as views; FormatError if malformed or too large."""
     try:
-        with _opened(source) if isinstance(source, Path) else io.BytesIO(source) as file:
-            slots = _whole(file, name)
-            view = mapped(file) if isinstance(source, Path) else source
+        with _open_file(source) if isinstance(source, Path) else io.BytesIO(source) as file:
+            slots = _read_whole_header(file, name)
+            view = map_file(file) if isinstance(source, Path) else source
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {source}") from error
     except OSError as error:
@@ -64,25 +65,25 @@ class Slot(NamedTuple):
 
 
 def safetensors_index(path: Path) -> dict[str, Slot]:
-    """Where the tensors of a file of any size lie; only its header is read.
+    """Return where the tensors of a file of any size lie; only its header is read.
 
     FormatError if the header is malformed or a tensor leaves the file.
     """
     try:
-        with _opened(path) as file:
-            return _index(file, str(path), _MAX_HEADER_BYTES)[1]
+        with _open_file(path) as file:
+            return _read_header(file, str(path), _MAX_HEADER_BYTES)[1]
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise FormatError(f"{path} is not a regular file")
     return path.open("rb")
 
 
-def _index(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:
-    """Where an open file's data begins, and its tensors; the header has at most `most` bytes."""
+def _read_header(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:
+    """Read an open file's header, of at most `most` bytes: where its data begins, its tensors."""
     size = file.seek(0, 2)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
@@ -91,15 +92,15 @@ def _index(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:
     header = json_object(file.read(length), f"the header of {name}")
     header.pop("__metadata__", None)
     begin = 8 + length
-    return begin, {key: _slot(name, key, entry, begin, size) for key, entry in header.items()}
+    return begin, {key: _check_slot(name, key, entry, begin, size) for key, entry in header.items()}
 
 
-def _whole(file: BinaryIO, name: str) -> dict[str, Slot]:
-    """The tensors of a file small enough to read, which fill it without a gap."""
+def _read_whole_header(file: BinaryIO, name: str) -> dict[str, Slot]:
+    """Read the header of a file small enough to read, which its tensors fill without a gap."""
     size = file.seek(0, 2)
     if size > MAX_FILE_BYTES:
         raise FormatError(f"{name} has {size} bytes (limit {MAX_FILE_BYTES})")
-    end, slots = _index(file, name, MAX_TEXT_BYTES)
+    end, slots = _read_header(file, name, MAX_TEXT_BYTES)
     for slot in sorted(slots.values(), key=lambda slot: (slot.start, slot.num_bytes)):
         if slot.start != end:
             raise FormatError(f"{name} has a tensor at byte {slot.start}, and {end} was expected")
@@ -109,8 +110,8 @@ def _whole(file: BinaryIO, name: str) -> dict[str, Slot]:
     return slots
 
 
-def _slot(file: str, name: str, entry: Any, begin: int, size: int) -> Slot:
-    """One entry of a header, checked against the size of the file."""
+def _check_slot(file: str, name: str, entry: Any, begin: int, size: int) -> Slot:
+    """Return one entry of a header, checked against the size of the file."""
     try:
         dtype, shape = entry["dtype"], tuple(entry["shape"])
         start, end = entry["data_offsets"]
@@ -127,7 +128,7 @@ def _slot(file: str, name: str, entry: Any, begin: int, size: int) -> Slot:
 
 
 def matrix(name: str, raw: Raw) -> Matrix:
-    """A raw tensor as a float matrix; FormatError if it is something else."""
+    """Return a raw tensor as a float matrix; FormatError if it is something else."""
     dtype = next((ours for ours, theirs in FLOATS.items() if theirs == raw.dtype), None)
     if dtype is None or len(raw.shape) != 2 or 0 in raw.shape:
         raise FormatError(
@@ -145,7 +146,7 @@ class Stored(Protocol):
     @property
     def dtype(self) -> str: ...
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, ...]: ...
     @property
     def nbytes(self) -> int: ...
     @property
@@ -157,13 +158,13 @@ class Later:
     """A tensor whose bytes are made when they are written."""
 
     dtype: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     nbytes: int
     make: Callable[[], np.ndarray]
 
     @classmethod
     def matrix(cls, dtype: str, shape: tuple[int, int], make: Callable[[], Matrix]) -> Later:
-        """A matrix to come."""
+        """Return a matrix to come."""
         num_bytes = shape[0] * row_bytes(dtype, shape[1])
         return cls(dtype, shape, num_bytes, lambda: make().data)
 
@@ -172,30 +173,64 @@ class Later:
         return self.make()
 
 
+class SafetensorsWriter:
+    """Writes a safetensors file of any size, tensor by tensor. To be used in `with`.
+
+    The header stands before the tensors and is written after them: `room` bytes, a multiple of
+    8, are left for it. It may end in spaces. A file given up by an error has none.
+    """
+
+    def __init__(self, path: Path, metadata: Mapping[str, str], room: int) -> None:
+        self._slots: dict[str, Slot] = {}
+        self._metadata, self._room, self._at = metadata, room, 0
+        self._file = path.open("wb")
+        self._file.seek(8 + room)
+
+    def add(self, name: str, dtype: str, shape: Sequence[int], data: memoryview) -> None:
+        """Write a tensor's bytes; `dtype` is safetensors' name for it."""
+        self._slots[name] = Slot(dtype, tuple(shape), self._at, data.nbytes)
+        self._file.write(data)
+        self._at += data.nbytes
+
+    def __enter__(self) -> SafetensorsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        with self._file:
+            if kind is None:
+                text = _header_text(self._slots, self._metadata).ljust(self._room)
+                assert len(text) == self._room
+                self._file.seek(0)
+                self._file.write(self._room.to_bytes(8, "little") + text)
+
+
 def write_safetensors(
     path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]
 ) -> None:
     """Write tensors sorted by name, each made in its turn; the same ones give the same bytes."""
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    at = 0
+    slots, at = {}, 0
     for name, m in sorted(tensors.items()):
-        offsets = [at, at + m.nbytes]
-        header[name] = {
-            "dtype": _WRITTEN[m.dtype],
-            "shape": list(m.shape),
-            "data_offsets": offsets,
-        }
+        slots[name] = Slot(_WRITTEN[m.dtype], m.shape, at, m.nbytes)
         at += m.nbytes
+    with SafetensorsWriter(path, metadata, len(_header_text(slots, metadata))) as file:
+        for name, slot in slots.items():
+            file.add(name, slot.dtype, slot.shape, np.ascontiguousarray(tensors[name].data).data)
+
+
+def _header_text(slots: Mapping[str, Slot], metadata: Mapping[str, str]) -> bytes:
+    """Return a header as JSON, whose slots count from the end of it; spaces fill it up to 8."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    for name, slot in slots.items():
+        offsets = [slot.start, slot.start + slot.num_bytes]
+        header[name] = {"dtype": slot.dtype, "shape": slot.shape, "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, m in sorted(tensors.items()):
-            file.write(np.ascontiguousarray(m.data).data)
+    return text + b" " * (-len(text) % 8)
 
 
 def float_matrix(array: np.ndarray, dtype: str) -> Matrix:
-    """A float32 array as a float matrix; OptionError where the dtype's range is too small."""
+    """Return a float32 array as a float matrix; OptionError where a dtype's range is too small."""
     if dtype == "bf16":
         bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
         rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
@@ -211,7 +246,7 @@ def float_matrix(array: np.ndarray, dtype: str) -> Matrix:
     return made
 
 
-def float_recoded(m: Matrix, dtype: str | None) -> Matrix:
-    """A matrix in a float dtype; None keeps floats as they are and decodes 4 and 8 bits."""
+def recode_float(m: Matrix, dtype: str | None) -> Matrix:
+    """Return a matrix in a float dtype; None keeps floats, and decodes 4 and 8 bits."""
     wanted = dtype or (m.dtype if m.dtype in FLOATS else "f32")
     return m if m.dtype == wanted else float_matrix(m.dense(), wanted)

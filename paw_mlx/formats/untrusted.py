@@ -32,14 +32,14 @@ _maps: WeakSet[mmap.mmap] = WeakSet()
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """`repr` of an untrusted value, at most about `limit` characters."""
+    """Return the `repr` of an untrusted value, at most about `limit` characters."""
     text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A regular file's bytes; FormatError if it is longer than `limit` or none."""
-    with _regular(path, limit) as file:
+    """Read a regular file's bytes; FormatError if it is longer than `limit` or none."""
+    with _open_regular(path, limit) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise FormatError(f"{path} grew past {limit} bytes while it was read")
@@ -47,13 +47,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def map_bytes(path: Path, limit: int) -> memoryview:
-    """A regular file's bytes as a view of it; FormatError if it is longer than `limit` or none."""
-    with _regular(path, limit) as file:
-        return mapped(file)
+    """View a regular file's bytes; FormatError if it is longer than `limit` or none."""
+    with _open_regular(path, limit) as file:
+        return map_file(file)
 
 
-def mapped(file: BinaryIO) -> memoryview:
-    """An open file's bytes as a view of it; a copy of them where it cannot be mapped."""
+def map_file(file: BinaryIO) -> memoryview:
+    """View an open file's bytes; copy them where it cannot be mapped."""
     free = sys.version_info >= (3, 13)
     options: dict[str, Any] = {"trackfd": False} if free else {}
     try:
@@ -68,7 +68,7 @@ def mapped(file: BinaryIO) -> memoryview:
 
 
 @contextmanager
-def _regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+def _open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
     """Open a regular file of at most `limit` bytes; errors while it is read are one FormatError."""
     try:
         info = path.stat()
@@ -87,7 +87,7 @@ def _regular(path: Path, limit: int) -> Iterator[BinaryIO]:
 
 
 def text(data: bytes, name: str) -> str:
-    """Decode UTF-8."""
+    """Decode UTF-8; FormatError for what is none."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ def json_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def number(value: object, what: str) -> float:
-    """A finite float32 as a float; FormatError for anything else."""
+    """Return a finite float32 as a float; FormatError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FormatError(f"{what} is {shown(value)}, not a number")
     if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
@@ -121,7 +121,7 @@ def number(value: object, what: str) -> float:
 
 
 def string(value: object, what: str) -> str:
-    """A string, or "" for an absent one; FormatError for anything else."""
+    """Return a string, or "" for an absent one; FormatError for anything else."""
     if not isinstance(value, str | None):
         raise FormatError(f"{what} is {shown(value)}, not a string")
     return value or ""
@@ -132,6 +132,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _check_depth(value: object) -> None:
+    """Raise RecursionError for what is nested deeper than the limit."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         level = [

@@ -13,7 +13,7 @@ import warnings
 from ..errors import AdapterMismatch, DriftWarning
 from ..formats.fingerprint import recorded
 from ..program import Program
-from .weights import Base
+from .models.load import Base
 
 _HINT = "Recompile it for this base, or run it on the base it was made for."
 _warned: set[tuple[str, str]] = set()  # (program id, fingerprint), in this process

@@ -6,35 +6,28 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+from layouts import base
 
 from paw_mlx.adapter import Adapter, Lora, Matrix, Site
 from paw_mlx.profiles import Profile
 from paw_mlx.program import Program, Template
 
 Maker = Callable[..., Adapter]
-_SIZES = {
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "max_position_embeddings": 128,
-}
 
 
 @pytest.fixture(params=["llama", "qwen3", "gpt2"])
 def any_base(request: pytest.FixtureRequest) -> Profile:
-    return _base(request.param)
+    return base(request.param)
 
 
 @pytest.fixture
 def llama() -> Profile:
-    return _base("llama")
+    return base("llama")
 
 
 @pytest.fixture
 def bases() -> dict[str, Profile]:
-    return {family: _base(family) for family in ("llama", "qwen3", "gpt2")}
+    return {family: base(family) for family in ("llama", "qwen3", "gpt2")}
 
 
 @pytest.fixture
@@ -70,11 +63,3 @@ def program(llama: Profile, make: Maker) -> Program:
         pseudo_program="[PSEUDO_PROGRAM]\nTask: Say it louder.\n[END_PSEUDO_PROGRAM]",
         meta={"compiler_snapshot": "by-hand", "created_at": "2026-07-01T00:00:00Z"},
     )
-
-
-def _base(model_type: str) -> Profile:
-    if model_type == "gpt2":
-        sizes = {"n_embd": 32, "n_head": 2, "n_layer": 3, "n_positions": 128}
-    else:
-        sizes = _SIZES
-    return Profile.from_config({"model_type": model_type, **sizes}, "tiny")

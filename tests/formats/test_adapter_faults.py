@@ -14,7 +14,7 @@ import pytest
 from paw_mlx import formats
 from paw_mlx.adapter import Adapter, Site
 from paw_mlx.errors import AdapterMismatch, FormatError
-from paw_mlx.formats.peft import REFUSED
+from paw_mlx.formats.peft_refusals import REFUSED
 from paw_mlx.profiles import Profile
 
 Edit = Callable[..., Path]

@@ -74,7 +74,7 @@ def row(sheet: str, label: str) -> str:
     return next((line[len(label) :].strip() for line in rows), "")
 
 
-def test_the_sheet_says_whether_the_base_here_is_the_one_it_was_made_for(
+def test_the_sheet_says_whether_the_base_here_is_its_own(
     program: Program, llama: Profile, tmp_path: Path
 ) -> None:
     base, path = tmp_path / "base", tmp_path / "x.paw"

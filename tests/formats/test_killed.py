@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import pytest
 
 from paw_mlx import formats
@@ -19,23 +17,18 @@ from paw_mlx.adapter import Adapter
 from paw_mlx.profiles import Profile
 from paw_mlx.program import Program
 
-LAYOUTS = ("paw", "directory", "peft", "gguf", "mlx")
+LAYOUTS = (*layouts.PROGRAMS, *layouts.ADAPTERS)
 COMMON = """
 import os, signal, sys
+import layouts
 from paw_mlx import formats
-from paw_mlx.profiles import Profile
 
 layout, target, *sources = sys.argv[1:]
-profile = Profile.from_config({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "intermediate_size": 64, "num_hidden_layers": 3,
-    "max_position_embeddings": 128}, "tiny")
+profile = layouts.base("llama")
 programs = [formats.load(source) for source in sources]
 
 def save(program, path):
-    if layout in ("paw", "directory"):
-        formats.save(program, path, "f32", layout=layout, profile=profile)
-    else:
-        formats.save_adapter(program.adapter, path, layout, profile, "f32")
+    layouts.save(program, path, layout, profile, "f32")
 """
 # Every child dies before one more operation on files than the last, until one survives.
 AT_EVERY_STEP = """
@@ -89,22 +82,11 @@ def sources(
     return [str(tmp_path / "one.paw"), str(tmp_path / "other.paw")]
 
 
-def start(script: str, layout: str, target: Path, sources: list[str]) -> subprocess.Popen:
-    root = Path(formats.__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMON + script, layout, str(target), *sources],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"},
-    )
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_killed_before_any_step_it_leaves_the_old_or_the_new(
     layout: str, sources: list[str], tmp_path: Path
 ) -> None:
-    process = start(AT_EVERY_STEP, layout, tmp_path / "here" / "target", sources)
+    process = layouts.start(COMMON + AT_EVERY_STEP, layout, tmp_path / "here" / "target", *sources)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     found = out.split()
@@ -120,7 +102,7 @@ def test_killed_from_outside_at_random_it_can_still_be_read(
     for i in range(12):
         layout = LAYOUTS[i % len(LAYOUTS)]
         target = tmp_path / layout / "target"
-        process = start(AGAIN_AND_AGAIN, layout, target, sources)
+        process = layouts.start(COMMON + AGAIN_AND_AGAIN, layout, target, *sources)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0, 0.05))

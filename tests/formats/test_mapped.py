@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 
@@ -23,8 +24,7 @@ LAYOUTS = ["paw", "directory", "peft", "gguf"]
 
 @pytest.fixture
 def base() -> Profile:
-    sizes = {"n_embd": 128, "n_head": 2, "n_layer": 12, "n_positions": 64}
-    return Profile.from_config({"model_type": "gpt2", **sizes}, "tiny")
+    return layouts.large_base()
 
 
 @pytest.fixture
@@ -33,11 +33,7 @@ def save(base: Profile, program: Program, make: Callable[..., Adapter], tmp_path
 
     def saved(layout: str, factor: float = 1.0) -> tuple[Adapter, Path]:
         adapter, path = make(base, alpha=8.0 * factor), tmp_path / layout
-        if layout in ("paw", "directory"):
-            one = replace(program, adapter=adapter)
-            formats.save(one, path, "f32", layout=layout, profile=base)
-        else:
-            formats.save_adapter(adapter, path, layout, base, "f32")
+        layouts.save(replace(program, adapter=adapter), path, layout, base, "f32")
         return adapter, path
 
     return saved

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import layouts
 import numpy as np
 import pytest
 
 from paw_mlx import formats
 from paw_mlx.adapter import Adapter, Lora, Site
-from paw_mlx.formats.gguf import recoded
+from paw_mlx.formats.gguf import recode
 from paw_mlx.formats.tensors import write_safetensors
 from paw_mlx.profiles import Profile
 from paw_mlx.program import Program, Template
@@ -64,18 +65,16 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Adapter]:
 
 
 def write(adapter: Adapter, path: Path, layout: str, base: Profile, dtype: str | None) -> None:
-    if layout in ("paw", "directory"):
-        program = Program(Template("Say it: ", ""), adapter, base.name)
-        formats.save(program, path, dtype, layout=layout, profile=base)
-    elif layout == "paw-v2":
+    if layout == "paw-v2":
         path.write_bytes(legacy(adapter, path, base, dtype))
     else:
-        formats.save_adapter(adapter, path, layout, base, dtype)
+        program = Program(Template("Say it: ", ""), adapter, base.name)
+        layouts.save(program, path, layout, base, dtype)
 
 
 def legacy(adapter: Adapter, path: Path, base: Profile, dtype: str | None) -> bytes:
     tensors = {
-        f"lora_{base.family.path(site)}.lora_{half}": recoded(m, dtype)
+        f"lora_{base.family.path(site)}.lora_{half}": recode(m, dtype)
         for site, lora in adapter.sites.items()
         for half, m in (("A", lora.A), ("B", lora.B))
     }

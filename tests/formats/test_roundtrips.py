@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from paw_mlx.errors import AdapterMismatch, OptionError
 from paw_mlx.profiles import Profile
 
 Maker = Callable[..., Adapter]
-LAYOUTS = ("peft", "gguf", "mlx")
+LAYOUTS = layouts.ADAPTERS
 
 
 def same(one: Adapter, other: Adapter, tolerance: float = 1e-6) -> None:
@@ -135,8 +136,7 @@ def test_scales_too_far_apart_for_one_are_refused(
 def test_writing_holds_one_tensor_at_a_time(
     make: Maker, tmp_path: Path, layout: str, dtype: str
 ) -> None:
-    sizes = {"n_embd": 128, "n_head": 2, "n_layer": 12, "n_positions": 64}
-    base = Profile.from_config({"model_type": "gpt2", **sizes}, "tiny")
+    base = layouts.large_base()
     adapter = make(base, alpha=lambda site: 8.0 + site.layer)  # so that every B is multiplied
     tracemalloc.start()
     formats.save_adapter(adapter, tmp_path / "a", layout, base, dtype)

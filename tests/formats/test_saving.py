@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 
@@ -174,48 +171,25 @@ def test_file_may_be_replaced_by_what_was_read_from_it(
 
 SCRIPT = """
 import os, resource, signal, sys, time
-from pathlib import Path
+import layouts
 from paw_mlx import formats
-from paw_mlx.errors import HubError
-from paw_mlx.profiles import Profile
+from paw_mlx.errors import DiskError
 
 layout, target, source, how = sys.argv[1:]
-adapter = formats.load_adapter(source)
-profile = Profile.from_config({{"model_type": "llama", {sizes}}}, "tiny")
+program = formats.load(source)
 if how == "full":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 else:
-    fsync = os.fsync
     def slow(descriptor):
         print("writing", flush=True)
         time.sleep(60)
     os.fsync = slow
 try:
-    if layout in ("paw", "directory"):
-        program = formats.load(source)
-        formats.save(program, target, "f32", layout=layout, profile=profile)
-    else:
-        formats.save_adapter(adapter, target, layout, profile, "f32")
-except HubError as error:
-    print("HubError:", error)
+    layouts.save(program, target, layout, layouts.base("llama"), "f32")
+except DiskError as error:
+    print("DiskError:", error)
 """
-SIZES = (
-    '"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, '
-    '"intermediate_size": 64, "num_hidden_layers": 3, "max_position_embeddings": 128'
-)
-
-
-def start(layout: str, target: Path, source: Path, how: str) -> subprocess.Popen:
-    code = textwrap.dedent(SCRIPT).format(sizes=SIZES)
-    root = Path(formats.__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, layout, str(target), str(source), how],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -223,26 +197,23 @@ def content(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
-@pytest.fixture(params=["paw", "directory", "peft", "gguf", "mlx"])
+@pytest.fixture(params=[*layouts.PROGRAMS, *layouts.ADAPTERS])
 def saved(
     request: pytest.FixtureRequest, program: Program, llama: Profile, tmp_path: Path
 ) -> tuple[str, Path, Path]:
     """A layout, a path where it was saved, and a source to save again from."""
     layout, target = request.param, tmp_path / "here" / "target"
     formats.save(program, tmp_path / "source.paw", "f32", profile=llama)
-    if layout in ("paw", "directory"):
-        formats.save(program, target, "f16", layout=layout, profile=llama)
-    else:
-        formats.save_adapter(program.adapter, target, layout, llama, "f16")
+    layouts.save(program, target, layout, llama, "f16")
     return layout, target, tmp_path / "source.paw"
 
 
 def test_full_disk_leaves_the_old_file_and_nothing_else(saved: tuple[str, Path, Path]) -> None:
     layout, target, source = saved
     before = content(target)
-    process = start(layout, target, source, "full")
+    process = layouts.start(SCRIPT, layout, target, source, "full")
     out, err = process.communicate(timeout=60)
-    assert out.startswith("HubError: cannot write"), err
+    assert out.startswith("DiskError: cannot write"), err
     assert "File too large" in out
     assert err == ""
     assert content(target) == before
@@ -252,7 +223,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(saved: tuple[str, Path, 
 def test_interrupt_while_writing_leaves_the_old_file(saved: tuple[str, Path, Path]) -> None:
     layout, target, source = saved
     before = content(target)
-    process = start(layout, target, source, "slow")
+    process = layouts.start(SCRIPT, layout, target, source, "slow")
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
     process.send_signal(signal.SIGINT)

@@ -27,8 +27,9 @@ import compiler_oracle as by  # noqa: E402
 
 from paw_mlx.adapter import Adapter, Site  # noqa: E402
 from paw_mlx.compiler.encoder import Encoder  # noqa: E402
-from paw_mlx.compiler.mapper import Mapper  # noqa: E402
-from paw_mlx.convert.checkpoint import convert_compiler, convert_mapper  # noqa: E402
+from paw_mlx.compiler.streamed_mapper import StreamedMapper  # noqa: E402
+from paw_mlx.convert.checkpoint import convert_compiler  # noqa: E402
+from paw_mlx.convert.mapper import convert_mapper  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -64,9 +65,9 @@ class Pair:
 
     @classmethod
     def of(cls, repo: Path, converted: Path) -> Pair:
-        encoder, mapper = Encoder(converted), Mapper(converted)
+        encoder, mapper = Encoder(converted), StreamedMapper(converted)
         tokens = encoder.tokens(by.SPEC, by.PSEUDO_PROGRAM)
-        hidden = encoder.hidden([tokens], num_layers=mapper.num_layers)[0]
+        hidden = encoder.hidden([tokens], num_layers=mapper.sizes.num_layers)[0]
         return cls(repo, encoder, hidden, mapper.adapter(hidden))
 
 
@@ -227,7 +228,7 @@ def test_a_mapper_of_the_published_size_equals_torch(large, capsys):
     with torch.no_grad():
         sites = theirs(hidden)
     del theirs
-    mapper = Mapper(large)
+    mapper = StreamedMapper(large)
     mx.clear_cache()
     mx.reset_peak_memory()
     start = time.perf_counter()

@@ -11,8 +11,8 @@ import tiny
 from tiny_gguf import CHAT_TEMPLATE, write_gguf
 
 from paw_mlx.convert.base import convert_base
-from paw_mlx.interpreter.kv import KV
-from paw_mlx.interpreter.weights import load_base, read_source
+from paw_mlx.interpreter.base.read import read_source
+from paw_mlx.interpreter.models.load import load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 mlx_lm = pytest.importorskip("mlx_lm.utils")
@@ -39,8 +39,7 @@ def test_mlx_lm_loads_it_and_scores_alike(source, tmp_path, family, bits):
     model.set_dtype(mx.float32)
     base = load_base(out)
     tokens = base.tokenizer.encode(TEXT, control=True)
-    hidden = base.model.hidden(mx.array([tokens]), KV(base.model.num_layers))
-    ours, theirs = np.array(base.model.logits(hidden)), np.array(model(mx.array([tokens])))
+    ours, theirs = tiny.scores(base, tokens), np.array(model(mx.array([tokens]))[0])
     assert np.abs(ours - theirs).max() < 1e-4
     assert np.ptp(theirs) > 1  # not a model that says one thing to everything
     assert tokenizer.encode(TEXT, add_special_tokens=False) == tokens
@@ -60,7 +59,6 @@ def test_a_rotary_base_that_only_new_configs_say_reaches_mlx_lm(tmp_path):
     (folder / "config.json").write_text(text)
     out = convert_base(folder, tmp_path / "out")
     model, _ = mlx_lm.load(str(out))
-    base = load_base(folder)
-    tokens = mx.array([list(range(40, 90))])
-    hidden = base.model.hidden(tokens, KV(base.model.num_layers))
-    np.testing.assert_allclose(base.model.logits(hidden), model(tokens), atol=1e-4)
+    tokens = list(range(40, 90))
+    ours, theirs = tiny.scores(load_base(folder), tokens), model(mx.array([tokens]))[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)

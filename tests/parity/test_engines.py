@@ -10,9 +10,9 @@ import tiny
 from tiny_gguf import write_gguf
 
 from paw_mlx import formats
-from paw_mlx.benchmarks import versus
-from paw_mlx.benchmarks.engines import LlamaCpp
-from paw_mlx.benchmarks.versus import Plan
+from paw_mlx.benchmarks.speed import versus
+from paw_mlx.benchmarks.speed.engines import LlamaCpp
+from paw_mlx.benchmarks.speed.versus import VersusPlan
 from paw_mlx.errors import FormatError
 
 pytest.importorskip("llama_cpp")
@@ -20,7 +20,7 @@ pytest.importorskip("mlx_lm")
 gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-PLAN = Plan(num_prompt=16, num_decode=5, rounds=2, num_calls=2, max_tokens=4)
+PLAN = VersusPlan(num_prompt=16, num_decode=5, rounds=2, num_calls=2, max_tokens=4)
 TEXTS = ["the disk is full", "spring picnic on Friday", "server", "all are welcome"]
 
 

@@ -13,38 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch_models import CONFIGS, profile_of, torch_model
 
 from paw_mlx import formats
 from paw_mlx.adapter import Adapter, Lora, Matrix, Site
 from paw_mlx.profiles import PROFILES, Profile
 from paw_mlx.program import Program, Template
 
-LLAMA = {
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "vocab_size": 64,
-    "max_position_embeddings": 128,
-}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "llama": {"model_type": "llama", **LLAMA},
-    "qwen3": {"model_type": "qwen3", "head_dim": 16, **LLAMA},
-    "gpt2": {
-        "model_type": "gpt2",
-        "n_embd": 32,
-        "n_head": 2,
-        "n_layer": 3,
-        "n_positions": 128,
-        "vocab_size": 64,
-    },
-}
-
 
 @pytest.fixture(params=CONFIGS)
-def config(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return CONFIGS[request.param]
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +48,6 @@ def random_adapter(
     return Adapter(loras)
 
 
-def torch_model(config: dict[str, Any]) -> Any:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(3)
-    options = {key: value for key, value in config.items() if key != "model_type"}
-    made = transformers.AutoConfig.for_model(config["model_type"], **options)
-    return transformers.AutoModelForCausalLM.from_config(made)
-
-
 def weights(model: Any, profile: Profile) -> dict[Site, np.ndarray]:
     """Every site's weight, as (d_out, d_in); GPT-2's Conv1D stores the transpose."""
     found = {}
@@ -88,12 +58,12 @@ def weights(model: Any, profile: Profile) -> dict[Site, np.ndarray]:
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["one rank", "mixed ranks and alphas"])
-def test_peft_merges_what_we_wrote(config: dict[str, Any], mixed: bool, tmp_path: Path) -> None:
+def test_peft_merges_what_we_wrote(family: str, mixed: bool, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    profile = Profile.from_config(config, "tiny")
+    profile = profile_of(family)
     adapter = random_adapter(profile, mixed=mixed)
     formats.save_adapter(adapter, tmp_path / "a", "peft", profile)
-    model = torch_model(config)
+    model = torch_model(family)
     before = weights(model, profile)
     after = weights(
         peft.PeftModel.from_pretrained(model, tmp_path / "a").merge_and_unload(), profile
@@ -106,11 +76,11 @@ def test_peft_merges_what_we_wrote(config: dict[str, Any], mixed: bool, tmp_path
 
 def test_peft_loads_a_ragged_adapter_we_wrote(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    profile = Profile.from_config(CONFIGS["llama"], "tiny")
+    profile = profile_of("llama")
     ragged = [Site(0, "q_proj"), Site(2, "q_proj"), Site(2, "up_proj")]
     adapter = random_adapter(profile, ragged)
     formats.save_adapter(adapter, tmp_path / "a", "peft", profile)
-    model = torch_model(CONFIGS["llama"])
+    model = torch_model("llama")
     before = weights(model, profile)
     after = weights(
         peft.PeftModel.from_pretrained(model, tmp_path / "a").merge_and_unload(), profile
@@ -142,13 +112,13 @@ def test_we_read_what_peft_wrote(options: dict[str, Any], tmp_path: Path) -> Non
     peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
     targets = {"target_modules": ["q_proj", "k_proj", "down_proj"]}
     lora = peft.LoraConfig(**{"r": 4, "lora_alpha": 16, **targets, **options})
-    model = peft.get_peft_model(torch_model(CONFIGS["llama"]), lora)
+    model = peft.get_peft_model(torch_model("llama"), lora)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(tmp_path / "a")
     adapter = formats.load_adapter(tmp_path / "a")
-    profile = Profile.from_config(CONFIGS["llama"], "tiny")
+    profile = profile_of("llama")
     found = 0
     for site in profile.sites():
         module = model.base_model.model.get_submodule(profile.family.path(site))
@@ -160,21 +130,21 @@ def test_we_read_what_peft_wrote(options: dict[str, Any], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("partial", [False, True], ids=["every layer", "a middle layer"])
-def test_mlx_lm_loads_what_we_wrote(config: dict[str, Any], partial: bool, tmp_path: Path) -> None:
+def test_mlx_lm_loads_what_we_wrote(family: str, partial: bool, tmp_path: Path) -> None:
     mx = pytest.importorskip("mlx.core")
     pytest.importorskip("mlx_lm")
     from importlib import import_module
 
     from mlx_lm.tuner.utils import load_adapters
 
-    profile = Profile.from_config(config, "tiny")
+    profile = profile_of(family)
     sites = [site for site in profile.sites() if site.layer == 1 or not partial]
     adapter = random_adapter(profile, sites, mixed=True)
     formats.save_adapter(adapter, tmp_path / "a", "mlx", profile)
-    module = import_module(f"mlx_lm.models.{config['model_type']}")
+    module = import_module(f"mlx_lm.models.{family}")
     extra = {"rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": True}
     gpt2 = {"n_ctx": 128, "n_positions": 128, "layer_norm_epsilon": 1e-5}
-    known = {**config, **(gpt2 if config["model_type"] == "gpt2" else extra)}
+    known = {"model_type": family, **CONFIGS[family], **(gpt2 if family == "gpt2" else extra)}
     model = load_adapters(module.Model(module.ModelArgs.from_dict(known)), str(tmp_path / "a"))
     paths = {name: m for name, m in model.named_modules() if hasattr(m, "lora_a")}
     layers = {"gpt2": "model.h"}.get(profile.family.name, profile.family.layers)
@@ -189,22 +159,22 @@ def test_mlx_lm_loads_what_we_wrote(config: dict[str, Any], partial: bool, tmp_p
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "q4_0"])
-def test_gguf_reads_what_we_wrote(config: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+def test_gguf_reads_what_we_wrote(family: str, dtype: str, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
-    profile = Profile.from_config(config, "tiny")
+    profile = profile_of(family)
     adapter = random_adapter(profile)
     formats.save_adapter(adapter, tmp_path / "a.gguf", "gguf", profile, dtype)
     reader = gguf.GGUFReader(tmp_path / "a.gguf")
     assert reader.get_field("general.type").contents() == "adapter"
     assert reader.get_field("adapter.type").contents() == "lora"
     assert reader.get_field("adapter.lora.alpha").contents() == 8.0
-    assert reader.get_field("general.architecture").contents() == config["model_type"]
+    assert reader.get_field("general.architecture").contents() == family
     found = {
         tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         for tensor in reader.tensors
     }
     assert len(found) == 2 * len(adapter.sites)
-    heads = {"q_proj": 2, "k_proj": 1} if config["model_type"] == "llama" else {}
+    heads = {"q_proj": 2, "k_proj": 1} if family == "llama" else {}
     kind = gguf.GGMLQuantizationType[dtype.upper()]
     for site, lora in adapter.sites.items():
         name = f"blk.{site.layer}.{profile.family.gguf[site.module]}.weight.lora_"

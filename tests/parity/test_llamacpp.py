@@ -15,8 +15,8 @@ import pytest
 
 from paw_mlx import Interpreter, Program, formats, settings
 from paw_mlx.cases import read_cases
-from paw_mlx.interpreter.hot import heat
-from paw_mlx.interpreter.kv import KV
+from paw_mlx.interpreter.adapters.hot import heat
+from paw_mlx.interpreter.engine.kv import KV
 
 llama_cpp = pytest.importorskip("llama_cpp")
 pytestmark = pytest.mark.filterwarnings("ignore")

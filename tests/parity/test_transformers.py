@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from tokenizers import Tokenizer as Reference
+from tokenizers import pre_tokenizers
 
 from paw_mlx import Interpreter, Options, Program, Template, formats
-from paw_mlx.interpreter.hot import cool, heat
-from paw_mlx.interpreter.kv import KV
+from paw_mlx.interpreter.adapters import lora
+from paw_mlx.interpreter.adapters.hot import heat
+from paw_mlx.interpreter.base.tokenizer import Tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,9 +66,8 @@ def assert_same(interpreter: Interpreter, program: Program, oracle: Any) -> None
     tokens = base.tokenizer.encode(PROMPT)
     if program.adapter:
         heat(base.groups, program.adapter)
-    hidden = base.model.hidden(mx.array([tokens]), KV(base.model.num_layers))
-    ours = np.array(base.model.logits(hidden)[0])
-    cool(base.groups)
+    ours = tiny.scores(base, tokens)
+    lora.attach(base.groups, {})
     with torch.no_grad():
         theirs = oracle(torch.tensor([tokens])).logits[0].numpy()
         greedy = oracle.generate(
@@ -109,9 +110,7 @@ def test_a_base_in_bf16_shards_loads(base, tmp_path):
     assert len(list((tmp_path / "bf16").glob("*.safetensors"))) > 1
     with Interpreter.load(str(tmp_path / "bf16")) as interpreter:
         tokens = interpreter.base.tokenizer.encode(PROMPT)
-        kv = KV(interpreter.base.model.num_layers)
-        hidden = interpreter.base.model.hidden(mx.array([tokens]), kv)
-        ours = np.array(interpreter.base.model.logits(hidden)[0])
+        ours = tiny.scores(interpreter.base, tokens)
     with torch.no_grad():
         oracle = type(model).from_pretrained(tmp_path / "bf16", dtype=torch.float32)
         theirs = oracle(torch.tensor([tokens])).logits[0].numpy()
@@ -120,11 +119,6 @@ def test_a_base_in_bf16_shards_loads(base, tmp_path):
 
 def test_the_gguf_tokenizer_equals_transformers_on_hard_text():
     """Qwen3's real tokenizer is tried by hand; here the pre-tokenizers, on a tiny vocabulary."""
-    from tokenizers import Tokenizer as Reference
-    from tokenizers import pre_tokenizers
-
-    from paw_mlx.interpreter.tokenizer import Tokenizer
-
     reference = tiny.tokenizer()
     vocab = [reference.id_to_token(i) for i in range(reference.get_vocab_size())]
     merges = [" ".join(pair) for pair in json.loads(reference.to_str())["model"]["merges"]]

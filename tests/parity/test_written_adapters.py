@@ -16,13 +16,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
-from test_weights import write_gguf
+from tiny_gguf import write_gguf
 
 from paw_mlx import Interpreter, Options, Program, Template, formats
 from paw_mlx.adapter import Adapter, Lora, Matrix
-from paw_mlx.interpreter.hot import heat
-from paw_mlx.interpreter.kv import KV
-from paw_mlx.interpreter.weights import load_base
+from paw_mlx.interpreter.adapters.hot import heat
+from paw_mlx.interpreter.engine.kv import KV
+from paw_mlx.interpreter.models.load import load_base
 from paw_mlx.profiles import Profile
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -2,8 +2,8 @@
 
     x (B, T, H)   q, k, v (B, heads, T, D)
 
-Hugging Face stores its linear weights as (in, out) ("Conv1D"); `TRANSPOSED` names them.
-Once filled it must be fused (`parallel.py`).
+Hugging Face stores its linear weights as (in, out) ("Conv1D"); reading a base turns them. Once
+filled it must be fused (`adapters/parallel.py`), though each of its linear layers stands alone.
 """
 
 from __future__ import annotations
@@ -16,22 +16,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...errors import FormatError
-from ..kv import Cache
-from ..parallel import Parallel, join
-
-Mask = str | mx.array | None
-
-IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)
-TRANSPOSED = r"transformer\.h\.\d+\.(attn|mlp)\.(c_attn|c_proj|c_fc)\.weight"
-PREFIX = "transformer."  # absent from the names in the original checkpoint
-GGUF = {
-    "transformer.wte": "token_embd",
-    "transformer.wpe": "position_embd",
-    "transformer.ln_f": "output_norm",
-    "lm_head": "output",
-    "transformer.h.{}.ln_1": "blk.{}.attn_norm",
-    "transformer.h.{}.ln_2": "blk.{}.ffn_norm",
-}
+from ..adapters.parallel import Parallel, join
+from .decoder import Cache, Mask
 
 
 @dataclass(frozen=True)
@@ -69,6 +55,8 @@ class Args:
 
 
 class Attention(nn.Module):
+    """Attention, as many keys as queries."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.heads = args.heads
@@ -76,33 +64,43 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(args.hidden, args.hidden)
 
     def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        """Let both linear layers carry adapters."""
         groups, modules = {"c_attn": ("c_attn",), "c_proj": ("c_proj",)}, {"c_proj": "attn_c_proj"}
         return join(self, layer, groups, modules=modules, copied=copied)
 
     def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask) -> mx.array:
+        """Return what attention adds to x, (B, T, H); `kv` takes in the layer's keys and values."""
         B, T, H = x.shape
-        y = self.c_attn(x).reshape(B, T, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
-        q, (k, v) = y[0], kv.update(layer, y[1], y[2])  # (B, heads, T, D)
+        y = self.c_attn(x).reshape(B, T, 3, self.heads, -1)  # (B, T, 3, heads, D)
+        y = y.transpose(2, 0, 3, 1, 4)  # (3, B, heads, T, D)
+        q, (k, v) = y[0], kv.update(layer, y[1], y[2])  # k, v (B, heads, L, D)
         scale = (H // self.heads) ** -0.5
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
-        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, H))
+        y = y.transpose(0, 2, 1, 3).reshape(B, T, H)  # (B, heads, T, D) -> (B, T, H)
+        return self.c_proj(y)
 
 
 class MLP(nn.Module):
+    """GELU between two linear layers."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.c_fc = nn.Linear(args.hidden, args.inner)
         self.c_proj = nn.Linear(args.inner, args.hidden)
 
     def fuse(self, layer: int, copied: bool) -> list[Parallel]:
+        """Let both linear layers carry adapters."""
         groups, modules = {"c_fc": ("c_fc",), "c_proj": ("c_proj",)}, {"c_proj": "mlp_c_proj"}
         return join(self, layer, groups, modules=modules, copied=copied)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """Return what the layer's second half adds to x, (B, T, H)."""
         return self.c_proj(nn.gelu_approx(self.c_fc(x)))
 
 
 class Block(nn.Module):
+    """One layer."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(args.hidden, args.eps)
@@ -115,11 +113,14 @@ class Block(nn.Module):
         return self.attn.fuse(layer, copied) + self.mlp.fuse(layer, copied)
 
     def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask) -> mx.array:
+        """Return the states (B, T, H) after the layer of this number."""
         x = x + self.attn(self.ln_1(x), kv, layer, mask)
         return x + self.mlp(self.ln_2(x))
 
 
-class Decoder(nn.Module):
+class Trunk(nn.Module):
+    """All between tokens and states."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.wte = nn.Embedding(args.vocab, args.hidden)
@@ -128,8 +129,10 @@ class Decoder(nn.Module):
         self.ln_f = nn.LayerNorm(args.hidden, args.eps)
 
     def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
+        """Return the states (B, T, H) of tokens (B, T), after the final norm."""
         T = tokens.shape[1]
-        x, mask = self.wte(tokens) + self.wpe(kv.positions(T)), kv.mask(T)
+        mask = kv.mask(T)
+        x = self.wte(tokens) + self.wpe(kv.positions(T))  # (B, T, H)
         for i, layer in enumerate(self.h):
             x = layer(x, kv, i, mask)
         kv.advance(T)
@@ -137,17 +140,17 @@ class Decoder(nn.Module):
 
 
 class Model(nn.Module):
-    """A decoder and its head."""
+    """A trunk and its head."""
 
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.args = args
-        self.transformer = Decoder(args)
+        self.transformer = Trunk(args)
         if not args.tied:
             self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
 
     def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:
-        """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
+        """Continue `kv` by tokens (B, T); return the states after the final norm, (B, T, H)."""
         return self.transformer(tokens, kv)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -158,4 +161,5 @@ class Model(nn.Module):
 
     @property
     def num_layers(self) -> int:
+        """How many layers have keys and values."""
         return self.args.layers

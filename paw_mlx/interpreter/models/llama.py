@@ -3,7 +3,8 @@
     x (B, T, H)   q (B, heads, T, D)   k, v (B, kv_heads, T, D)
 
 The module tree is Hugging Face's, so its tensor names need no map. Once filled it must be
-fused (`parallel.py`): q, k and v then come as chunks of kv_heads heads each, q's first.
+fused (`adapters/parallel.py`): q, k and v then come as chunks of G = kv_heads heads each, q's
+first, so C = heads / G + 2 chunks.
 """
 
 from __future__ import annotations
@@ -16,20 +17,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...errors import FormatError
-from ..elementwise import Rotation, Turns, halves, rotated, swiglu
-from ..kv import Cache
-from ..parallel import Parallel, join
-
-Mask = str | mx.array | None
-
-IGNORED = (r".*rotary_emb\.inv_freq",)
-GGUF = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
-    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
-}
+from ..adapters.parallel import Parallel, join
+from .decoder import Cache, Mask
+from .elementwise import Rotation, Turns, halves, rotate, swiglu
 
 
 @dataclass(frozen=True)
@@ -72,6 +62,8 @@ class Args:
 
 
 class Attention(nn.Module):
+    """Grouped-query attention; with `qk_norm` each head of q and k has an RMSNorm."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.args = args
@@ -89,24 +81,31 @@ class Attention(nn.Module):
         groups = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "o_proj": ("o_proj",)}
         made = join(self, layer, groups, copied=copied)
         if self.args.qk_norm:
-            chunks = [self.q_norm.weight] * (self.qkv_proj.chunks - 2) + [self.k_norm.weight]
-            self._norms = halves(mx.stack(chunks)[:, None, None])  # (chunks - 1, 1, 1, 1, D / 2)
+            norms = [self.q_norm] * (self.qkv_proj.chunks - 2) + [self.k_norm]
+            weights = mx.stack([norm.weight for norm in norms])  # (C - 1, D)
+            self._norms = halves(weights[:, None, None])  # 2 x (C - 1, 1, 1, 1, D / 2)
             mx.eval(self._norms)
         return made
 
     def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask, turns: Turns) -> mx.array:
+        """Return what attention adds to x, (B, T, H); `kv` takes in the layer's keys and values."""
         args, (B, T, _) = self.args, x.shape
-        y = self.qkv_proj(x).reshape(B, T, -1, args.kv_heads, args.head_dim)
+        y = self.qkv_proj(x).reshape(B, T, -1, args.kv_heads, args.head_dim)  # (B, T, C, G, D)
         # The norm takes v along and leaves it unused: without a gap there is nothing to copy.
         qk = mx.fast.rms_norm(y, None, args.eps) if self._norms else y
-        qk = rotated(qk[:, :, :-1].transpose(0, 2, 3, 1, 4), turns, self._norms)
-        q, k = qk[:, :-1].reshape(B, args.heads, T, args.head_dim), qk[:, -1]
-        k, v = kv.update(layer, k, y[:, :, -1].transpose(0, 2, 1, 3))
+        qk = qk[:, :, :-1].transpose(0, 2, 3, 1, 4)  # (B, C - 1, G, T, D)
+        qk = rotate(qk, turns, self._norms)
+        q = qk[:, :-1].reshape(B, args.heads, T, args.head_dim)  # (B, heads, T, D)
+        k, v = qk[:, -1], y[:, :, -1].transpose(0, 2, 1, 3)  # (B, G, T, D)
+        k, v = kv.update(layer, k, v)  # (B, G, L, D)
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=args.head_dim**-0.5, mask=mask)
-        return self.o_proj(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
+        y = y.transpose(0, 2, 1, 3).reshape(B, T, -1)  # (B, T, heads * D)
+        return self.o_proj(y)
 
 
 class MLP(nn.Module):
+    """SwiGLU."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(args.hidden, args.inner, bias=False)
@@ -119,11 +118,14 @@ class MLP(nn.Module):
         return join(self, layer, groups, copied=copied)
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = self.gate_up_proj(x)
+        """Return what the layer's second half adds to x, (B, T, H)."""
+        y = self.gate_up_proj(x)  # (B, T, 2, inner)
         return self.down_proj(swiglu(y[:, :, 0], y[:, :, 1]))
 
 
 class Block(nn.Module):
+    """One layer."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.self_attn = Attention(args)
@@ -136,11 +138,14 @@ class Block(nn.Module):
         return self.self_attn.fuse(layer, copied) + self.mlp.fuse(layer, copied)
 
     def __call__(self, x: mx.array, kv: Cache, layer: int, mask: Mask, turns: Turns) -> mx.array:
+        """Return the states (B, T, H) after the layer of this number."""
         x = x + self.self_attn(self.input_layernorm(x), kv, layer, mask, turns)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Decoder(nn.Module):
+class Trunk(nn.Module):
+    """All between tokens and states."""
+
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(args.vocab, args.hidden)
@@ -149,9 +154,10 @@ class Decoder(nn.Module):
         self._rotation = Rotation(args.head_dim, args.theta)
 
     def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
+        """Return the states (B, T, H) of tokens (B, T), after the final norm."""
         T = tokens.shape[1]
         mask, turns = kv.mask(T), self._rotation.turns(kv.positions(T))
-        x = self.embed_tokens(tokens)
+        x = self.embed_tokens(tokens)  # (B, T, H)
         for i, layer in enumerate(self.layers):
             x = layer(x, kv, i, mask, turns)
         kv.advance(T)
@@ -159,17 +165,17 @@ class Decoder(nn.Module):
 
 
 class Model(nn.Module):
-    """A decoder and its head."""
+    """A trunk and its head."""
 
     def __init__(self, args: Args) -> None:
         super().__init__()
         self.args = args
-        self.model = Decoder(args)
+        self.model = Trunk(args)
         if not args.tied:
             self.lm_head = nn.Linear(args.hidden, args.vocab, bias=False)
 
     def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:
-        """Continue `kv` by tokens (B, T): the states after the final norm, (B, T, H)."""
+        """Continue `kv` by tokens (B, T); return the states after the final norm, (B, T, H)."""
         return self.model(tokens, kv)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -180,4 +186,5 @@ class Model(nn.Module):
 
     @property
     def num_layers(self) -> int:
+        """How many layers have keys and values."""
         return self.args.layers

@@ -7,17 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from . import llama
-from .llama import IGNORED, Model
+from .llama import Model
 
-__all__ = ["GGUF", "IGNORED", "Args", "Model"]
-
-GGUF = llama.GGUF | {
-    "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
-    "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
-}
+__all__ = ["Args", "Model"]
 
 
 class Args(llama.Args):
+    """The sizes of a base, from its config."""
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> llama.Args:
         """Read a Hugging Face config; FormatError for what this model does not do."""

@@ -1,0 +1,1 @@
+"""How often methods are right: what is asked, who answers, and every answer kept."""

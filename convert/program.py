@@ -1,0 +1,243 @@
+"""Any LoRA in, any layout out, and the proof that it is the same one.
+
+Every reader ends in an `Adapter` and every writer begins with one. What was written is read
+back and compared, site by site, before it takes its place: what fails never appears, and what
+lay there stays.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from paw_mlx import formats, hub, prompts
+from paw_mlx.adapter import Adapter
+from paw_mlx.convert import torch_adapter
+from paw_mlx.convert.compare import compare
+from paw_mlx.convert.receipt import Receipt
+from paw_mlx.errors import FormatError, OptionError, listed
+from paw_mlx.files import replacing
+from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes
+from paw_mlx.profiles import PROFILES, Profile, find_profile
+from paw_mlx.program import Program, Template
+from paw_mlx.progress import Progress, quiet
+
+LAYOUTS = {"paw": "paw", "dir": "directory", "peft": "peft", "gguf": "gguf", "mlx": "mlx"}
+_PROGRAMS = ("paw", "directory", "paw-v2")  # what holds a prompt besides the adapter
+_SUFFIXES = {".paw": "paw", ".gguf": "gguf"}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a file or folder holds: an adapter, the base it names, and maybe a program."""
+
+    layout: str
+    adapter: Adapter
+    interpreter: str
+    program: Program | None = None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion read and wrote, and the proof that both are one."""
+
+    source: Path
+    out: Path
+    layouts: tuple[str, str]
+    num_bytes: int
+    receipt: Receipt
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as JSON has it."""
+        before, after = self.layouts
+        return {
+            "source": {"path": str(self.source), "layout": before},
+            "out": {"path": str(self.out), "layout": after, "bytes": self.num_bytes},
+            "receipt": self.receipt.record(),
+            "seconds": self.seconds,
+        }
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    interpreter: str | None = None,
+    template: str | None = None,
+    spec: str | None = None,
+    pseudo_program: str | None = None,
+    rank: int | None = None,
+    alpha: float | None = None,
+    offline: bool = False,
+    progress: Progress = quiet,
+) -> Converted:
+    """Convert an adapter or program to another layout, and prove it.
+
+    `source` is a path, a name in the store, or a hub repo. `to` is paw, dir, peft, gguf or mlx;
+    without it, `out`'s suffix tells (.paw, .gguf). `dtype` None keeps what the layout can hold.
+    `interpreter` names the base where the source does not. An adapter becomes a program by a
+    `template`, or by a `pseudo_program` (and the `spec` it came from). `rank` and `alpha` are
+    those of a torch checkpoint without a config. All are texts, not paths.
+
+    Raises NotFound, FormatError, AdapterMismatch, OptionError, HubError or DiskError; whatever
+    is raised, `out` is as it was.
+    """
+    start = time.perf_counter()
+    out = Path(out)
+    layout = _choose_layout(to, out)
+    path = hub.resolve_adapter(str(source), offline=offline, progress=progress)
+    _check_out(path, out, layout)
+    if (rank is not None or alpha is not None) and not torch_adapter.is_torch(path):
+        raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
+    profile = _find_profile(interpreter, offline, progress) if interpreter else None
+    found = read_any(path, profile, rank=rank, alpha=alpha)
+    profile = profile or _profile_of_source(path, found.interpreter)
+    program = None
+    if layout in _PROGRAMS:
+        program = _make_program(found, profile, template, spec, pseudo_program)
+    elif template or spec or pseudo_program:
+        raise OptionError(f"{layout} holds an adapter alone, and no prompt")
+    elif found.program:
+        progress(f"the prompt of {path} stays behind: {layout} holds an adapter alone")
+    with replacing(out) as temporary:
+        if program:
+            formats.save(program, temporary, dtype, layout=layout, profile=profile)
+        else:
+            formats.save_adapter(found.adapter, temporary, layout, profile, dtype)
+        receipt = _prove(found.adapter, temporary, profile, out)
+        num_bytes = sum(p.stat().st_size for p in [temporary, *temporary.rglob("*")] if p.is_file())
+    seconds = time.perf_counter() - start
+    return Converted(path, out, (found.layout, layout), num_bytes, receipt, seconds)
+
+
+def read_any(
+    path: Path,
+    profile: Profile | None = None,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+) -> Artifact:
+    """Read an adapter or program in any layout, torch's included.
+
+    `rank` and `alpha` are for torch checkpoints, which do not say them; the others say their
+    own. NotFound, FormatError, OptionError, or AdapterMismatch if it does not fit `profile`.
+    """
+    if torch_adapter.is_torch(path):
+        found = torch_adapter.read(path, profile, rank=rank, alpha=alpha)
+        return Artifact("torch", found.adapter, found.interpreter)
+    layout = formats.sniff(path)
+    if layout in _PROGRAMS:
+        program = formats.load(path, profile)
+        if program.adapter is None:
+            raise FormatError(f"{path} is a prompt alone: it has no adapter")
+        return Artifact(layout, program.adapter, program.interpreter, program)
+    read = formats.read_adapter(path, profile)
+    return Artifact(layout, read.adapter, read.interpreter)
+
+
+def _prove(read: Adapter, written: Path, profile: Profile, out: Path) -> Receipt:
+    """Read back what was written, and return the receipt; FormatError if it is another adapter."""
+    receipt = compare(read, formats.load_adapter(written, profile))
+    if receipt.ok:
+        return receipt
+    raise FormatError(
+        f"what was written to {out} is not what was read: {listed(receipt.problems)}",
+        hint="Nothing was kept. This is a bug: please report it with the two layouts.",
+    )
+
+
+def _profile_of_source(source: Path, base: str) -> Profile:
+    """Find the profile of the base that the source itself names."""
+    profile = find_profile(base)
+    if profile is None:
+        raise OptionError(
+            f"{source} does not name a base that is known: {base or 'it names none'}",
+            hint="Name it: --interpreter qwen3-0.6b, a hub repo, or a folder with its config.json.",
+        )
+    return _named(profile, base)
+
+
+def _choose_layout(to: str | None, out: Path) -> str:
+    to = to or _SUFFIXES.get(out.suffix)
+    if to in LAYOUTS:
+        return LAYOUTS[to]
+    fault = f"{to!r} is no layout" if to else f"the layout of {out} does not follow from its name"
+    raise OptionError(fault, hint=f"Say it with --to: {', '.join(LAYOUTS)}.")
+
+
+def _find_profile(reference: str, offline: bool, progress: Progress) -> Profile:
+    """Find the profile of a base, under the name its user gave it; a known one needs no files."""
+    if reference in PROFILES:
+        return PROFILES[reference]
+    profile = find_profile(reference)
+    if profile is None:
+        path = hub.resolve_config(reference, offline=offline, progress=progress)
+        if path.name == "config.json":
+            config = json_object(read_bytes(path, MAX_TEXT_BYTES), path.name)
+        else:
+            from paw_mlx.interpreter.base.read import read_source
+
+            config = read_source(path).config
+        profile = Profile.from_config(config)
+    if not hub.local(reference):
+        return _named(profile, reference)
+    # A folder's path means nothing elsewhere: a known base keeps its own name.
+    return profile if profile.repos else replace(profile, name=reference)
+
+
+def _named(profile: Profile, base: str) -> Profile:
+    """Return a profile whose files name the base as it was named: a fine-tune is another base."""
+    return replace(profile, repos=(base, *profile.repos))
+
+
+def _check_out(source: Path, out: Path, layout: str) -> None:
+    """Raise OptionError if something would be lost: the source, or what is no such adapter."""
+    here, there = source.resolve(), out.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise OptionError(
+            f"{out} and {source} are one, or one lies in the other", hint="Name another place."
+        )
+    formats.check_replaceable(out, layout)
+    if out.is_file():
+        try:
+            formats.read_adapter(out)
+        except FormatError as error:
+            raise OptionError(
+                f"{out} exists, and is no adapter or program: {error}", hint="Name another file."
+            ) from error
+
+
+def _make_program(
+    found: Artifact,
+    profile: Profile,
+    template: str | None,
+    spec: str | None,
+    pseudo_program: str | None,
+) -> Program:
+    """Make the program to write: the one that was read, with what the caller changes."""
+    if template and pseudo_program:
+        raise OptionError("give a template or a pseudo-program, not both: it makes the template")
+    program = found.program
+    if program is None and not (template or pseudo_program):
+        raise OptionError(
+            f"a program needs a prompt, and {found.layout} holds an adapter alone",
+            hint="Give --template FILE, or --pseudo-program FILE (and --spec FILE).",
+        )
+    if program is None:
+        program = Program(Template("", ""), found.adapter, profile.repo)
+    changes: dict[str, Any] = {"adapter": found.adapter, "interpreter": profile.repo}
+    if template:
+        changes |= {"template": Template.parse(template), "pseudo_program": ""}
+    if pseudo_program:
+        made = prompts.template(pseudo_program, profile.turn)
+        changes |= {"template": made, "pseudo_program": pseudo_program}
+    if spec:
+        changes["spec"] = spec
+    if len(changes) > 2:  # it is another program now; in another dtype it is the same
+        changes["meta"] = {k: v for k, v in program.meta.items() if k != "program_id"}
+    return replace(program, **changes)

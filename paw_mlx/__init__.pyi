@@ -1,0 +1,32 @@
+"""The public names, listed once: `__init__.py` takes them from here, each when first used."""
+
+from .adapter import Adapter as Adapter
+from .adapter import Site as Site
+from .compiler.pipeline import Compiler as Compiler
+from .compiler.pipeline import compile as compile
+from .compiler.pipeline import compile_and_load as compile_and_load
+from .errors import AdapterMismatch as AdapterMismatch
+from .errors import CallTimeout as CallTimeout
+from .errors import ClosedError as ClosedError
+from .errors import CompileError as CompileError
+from .errors import DiskError as DiskError
+from .errors import DriftWarning as DriftWarning
+from .errors import FormatError as FormatError
+from .errors import HubError as HubError
+from .errors import InputTooLong as InputTooLong
+from .errors import NotFound as NotFound
+from .errors import OfflineError as OfflineError
+from .errors import OptionError as OptionError
+from .errors import PawError as PawError
+from .errors import PseudoProgramError as PseudoProgramError
+from .errors import UnknownLayout as UnknownLayout
+from .formats import load as load
+from .formats import save as save
+from .functions import Function as Function
+from .interpreter import Interpreter as Interpreter
+from .interpreter.shared import function as function
+from .profiles import Profile as Profile
+from .program import Program as Program
+from .program import Template as Template
+from .runner import Options as Options
+from .runner import Result as Result

@@ -1,0 +1,85 @@
+"""What a command is here: how its errors are shown, and how it is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from typing import Any
+
+import click
+
+from ..errors import PawError
+from .common import say, status
+
+
+class Failure(click.ClickException):
+    """A PawError as the command line shows it."""
+
+    exit_code = 1
+
+    def __init__(self, error: PawError, as_json: bool, among_rows: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.as_json, self.among_rows = error, as_json, among_rows
+
+    def show(self, file: Any = None) -> None:
+        """Print `error:` and `hint:` lines, or JSON, which goes to stderr where rows went out."""
+        if self.as_json:
+            tell = say if self.among_rows else click.echo
+            tell(json.dumps({"error": self.error.record()}))
+            return
+        say(f"{click.style('error:', fg='red', bold=True)} {self.error}")
+        for hint in self.error.hints:
+            say(f"{click.style('hint:', fg='cyan')} {hint}")
+
+
+class Command(click.Command):
+    """A command whose PawErrors become `error:` and `hint:` lines, or JSON with --json.
+
+    Warnings, ours and others', become `warning:` lines.
+    """
+
+    prints_rows = False  # which are all that belongs on stdout
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Failure for a PawError."""
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except PawError as error:
+            raise Failure(error, bool(ctx.params.get("as_json")), self.prints_rows) from error
+
+
+class RowCommand(Command):
+    """A command that prints rows."""
+
+    prints_rows = True
+
+
+class LazyGroup(click.Group):
+    """Commands with their help, each imported from a module of its own when it is called."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str], prefix: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy, self._prefix = lazy, prefix
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in their order."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in self._lazy:
+            return None
+        module = self._prefix + cmd_name.replace("-", "_")
+        return importlib.import_module(f".{module}", __package__).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command's help without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._lazy.items()))
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    status(f"{click.style('warning:', fg='yellow', bold=True)} {message}")

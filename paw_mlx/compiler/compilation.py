@@ -1,0 +1,61 @@
+"""A spec on its way through the compiler, and what each phase of it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import OptionError, PawError
+from ..program import Program
+
+PHASES = ("pseudo_program", "encode", "map")
+
+
+@dataclass
+class Cost:
+    """What a phase took: one program's share of the seconds, and MLX's peak memory."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Add what the block takes, also one that fails."""
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+            self.peak_bytes = max(self.peak_bytes, mx.get_peak_memory())
+
+
+@dataclass
+class Compilation:
+    """A spec on its way through the phases; `program` or `error` is set at the end.
+
+    `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, or
+    written and then `edited`. `tokens` and `hidden` are what one phase leaves to the next.
+    OptionError for an empty spec.
+    """
+
+    spec: str
+    pseudo_program: str | None = None
+    origin: str = ""
+    tokens: list[int] = field(default_factory=list, repr=False)
+    hidden: np.ndarray | None = field(default=None, repr=False)  # (L, P, H)
+    program: Program | None = None
+    error: PawError | None = None
+    costs: dict[str, Cost] = field(default_factory=lambda: {phase: Cost() for phase in PHASES})
+
+    def __post_init__(self) -> None:
+        self.spec = self.spec.strip()
+        if not self.spec:
+            raise OptionError("the spec is empty")
+        self.origin = self.origin or ("given" if self.pseudo_program else "written")

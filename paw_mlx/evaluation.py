@@ -1,0 +1,147 @@
+"""The one judge of whether outputs are right: exact match, both sides stripped.
+
+`test`, `demo`, `bench accuracy` and whatever decides by accuracy use it, so that one number means
+one thing. A case that could not be run is wrong. Accuracies come with Wilson's 95 % interval
+(Wilson, 1927): with few cases it is wide, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from .cases import Case
+from .errors import OptionError, PawError
+from .functions import Function
+from .runner import Options
+
+_Z = 1.959964  # of 95 %, two-sided
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A case as it stands, and what came of it; `error` says why it could not be run."""
+
+    input: str
+    expected: str
+    output: str
+    error: str | None = None
+
+    @classmethod
+    def of(cls, case: Case, answer: str | PawError) -> Judged:
+        """Judge one answer."""
+        if isinstance(answer, PawError):
+            return cls(case.input, case.output, "", str(answer))
+        return cls(case.input, case.output, answer.strip())
+
+    @property
+    def right(self) -> str:
+        """The output that is right: the expected one, stripped."""
+        return self.expected.strip()
+
+    @property
+    def correct(self) -> bool:
+        """Whether the output is the right one."""
+        return self.error is None and self.output == self.right
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How one label fares; a share of nothing is None."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a function made of cases, in their order, and the seconds it took."""
+
+    judged: Sequence[Judged]
+    seconds: float = 0.0
+
+    @property
+    def num_correct(self) -> int:
+        """How many cases are right."""
+        return sum(one.correct for one in self.judged)
+
+    @property
+    def num_failed(self) -> int:
+        """How many cases could not be run."""
+        return sum(one.error is not None for one in self.judged)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of cases that are right, 0 to 1."""
+        return self.num_correct / len(self.judged)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(self.num_correct, len(self.judged))
+
+    @property
+    def failures(self) -> list[Judged]:
+        """The cases that are wrong, errors among them."""
+        return [one for one in self.judged if not one.correct]
+
+    @property
+    def labels(self) -> list[str]:
+        """The outputs that are right for some case, sorted."""
+        return sorted({one.right for one in self.judged})
+
+    def confusion(self) -> Counter[tuple[str, str | None]]:
+        """Count (right, output); an output that is no label, or an error, is None."""
+        labels = set(self.labels)
+
+        def said(one: Judged) -> str | None:
+            return one.output if one.error is None and one.output in labels else None
+
+        return Counter((one.right, said(one)) for one in self.judged)
+
+    def label(self, label: str) -> LabelScore:
+        """Score one label against all others."""
+        ran = [one for one in self.judged if one.error is None]
+        right = sum(one.right == one.output == label for one in ran)
+        said = sum(one.output == label for one in ran)
+        there = sum(one.right == label for one in self.judged)
+        return LabelScore(
+            precision=right / said if said else None,
+            recall=right / there if there else None,
+            f1=2 * right / (said + there) if said + there else None,
+        )
+
+
+def judge(
+    function: Function,
+    cases: Iterable[Case],
+    options: Options | None = None,
+    *,
+    on_case: Callable[[Judged], None] | None = None,
+) -> Report:
+    """Run a function on cases and judge every output; `on_case` hears of each as it is judged.
+
+    OptionError if there are no cases.
+    """
+    cases = list(cases)
+    if not cases:
+        raise OptionError("there are no cases to judge by")
+    start, judged = time.perf_counter(), list[Judged]()
+    answers = function.map((case.input for case in cases), options, on_error="return")
+    for case, answer in zip(cases, answers, strict=True):
+        judged.append(Judged.of(case, answer))
+        if on_case:
+            on_case(judged[-1])
+    return Report(judged, time.perf_counter() - start)
+
+
+def wilson(correct: int, num: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of the share `correct` of `num`."""
+    share, z2 = correct / num, _Z * _Z
+    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = _Z / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,1 @@
+"""A base's files: what they hold, read and written."""

@@ -1,0 +1,64 @@
+"""A base as its files hold it: config, layers, tokenizer; nothing evaluated yet.
+
+Every kind of file becomes the same thing: a Hugging Face config, and layers under Hugging
+Face's paths, in which a packed weight is `weight` (uint32), `scales` and `biases`. Weights
+are (out, in) whatever the file has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from ...formats.fingerprint import RECORD
+from .tensors import Tensors
+from .tokenizer import Tokenizer
+
+MLX_LM_PREFIX = "model."  # where mlx-lm keeps a model whose tensors have a prefix of their own
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A base as read.
+
+    `layers` maps a path (`model.norm`) to what reads its tensors (`weight`): pop it, and the
+    memory is free as soon as they are done with. `dtype` is the type of its weights.
+    """
+
+    config: dict[str, Any]
+    layers: dict[str, Callable[[], Tensors]]
+    tokenizer: Tokenizer
+    dtype: mx.Dtype
+
+    @property
+    def tensors(self) -> Tensors:
+        """All tensors, by name."""
+        found = ((path, read()) for path, read in self.layers.items())
+        return {f"{path}.{part}": t for path, parts in found for part, t in parts.items()}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was recorded when it was converted; empty for any other base."""
+        record = self.config.get(RECORD)
+        return record if isinstance(record, dict) else {}
+
+    @property
+    def context(self) -> int:
+        """How many positions its config gives it."""
+        return self.config.get("max_position_embeddings") or self.config["n_positions"]
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """The ids its config says end an output."""
+        return eos_ids(self.config)
+
+
+def eos_ids(config: Mapping[str, Any]) -> list[int]:
+    """Return the ids that a config says end an output; none, one or several."""
+    ids = config.get("eos_token_id")
+    if isinstance(ids, list):
+        return ids
+    return [] if ids is None else [ids]

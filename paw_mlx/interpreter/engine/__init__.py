@@ -1,0 +1,1 @@
+"""Calls that decode together: rows, their keys and values, their tokens."""

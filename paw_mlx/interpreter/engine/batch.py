@@ -1,0 +1,305 @@
+"""Rows that decode together: continuous batching over slots.
+
+Every row has its own program, prefix, position, sampler and limit. Rows join when there is
+room and leave when they are done; the others do not notice. One thread at a time.
+
+    tokens   (B, T)     T = 1, or more where drafts are verified or prompts evaluated
+    logits   (B, V) or (B, T, V)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+from weakref import WeakKeyDictionary
+
+import mlx.core as mx
+import numpy as np
+
+from ...errors import AdapterMismatch
+from ...program import Program
+from ..adapters.bank import Bank
+from ..models.load import Base
+from .admission import Admission
+from .budget import Share
+from .call import Call, Generation
+from .constraint import mask
+from .decode import prefill
+from .draft import MAX_DRAFT, Habit
+from .kv import Slots
+from .prefixes import Prefixes
+
+_STEP_TOKENS = 32  # beyond this a draft makes a forward pass dearer
+_TIDY_STEPS = 256  # after which buffers of shapes that have passed go back to the system
+_RETRY_STEPS = 8  # after which rows without drafts are asked for one again
+
+
+class Choice(NamedTuple):
+    """The next tokens (B,) of rows, on their way, and a logit of each: finite, or none is."""
+
+    tokens: mx.array
+    logit: mx.array
+
+    def read(self) -> list[list[int]]:
+        """Wait for each row's new token; nothing where its numbers overflowed."""
+        mx.eval(self)
+        logits = cast("list[float]", self.logit.tolist())
+        pairs = zip(np.array(self.tokens).tolist(), logits, strict=True)
+        return [[token] if math.isfinite(logit) else [] for token, logit in pairs]
+
+
+class Batch:
+    """The rows of one base. `ahead` computes a step before the one before it is read."""
+
+    def __init__(
+        self,
+        base: Base,
+        bank: Bank,
+        prefixes: Prefixes,
+        share: Share,
+        *,
+        max_rows: int,
+        ahead: bool,
+    ) -> None:
+        self.rows: list[Generation] = []
+        self.base, self.bank, self.prefixes = base, bank, prefixes
+        self._share, self.ahead = share, ahead
+        self.slots = Slots(base.model.num_layers)
+        self._admission = Admission(base, bank, self.slots, max_rows, share.bytes)
+        self._num_steps = 0
+        self._habits: WeakKeyDictionary[Program, Habit] = WeakKeyDictionary()
+        self._next: Choice | None = None  # the tokens after `last`
+
+    def choose(self, waiting: Sequence[Call]) -> list[Call]:
+        """Choose the calls that may join now."""
+        return self._admission.choose(waiting, self.rows)
+
+    def admit(self, calls: Sequence[Call]) -> None:
+        """Evaluate prompts; their rows join, those that end at once excepted."""
+        self._settle()
+        rows: list[Generation] = []
+        for call in calls:
+            try:
+                prefix = self.prefixes.get(call.program, call.prefix)
+                habit = self._habit(call.program) if call.options.drafts else None
+                rows.append(Generation(call, prefix, self.base.tokenizer, habit))
+            except Exception as error:
+                call.fail(error)
+        for group in self._admission.group(rows):
+            self._join(sorted(group, key=lambda row: id(row.call.program)))  # for the caches
+
+    def step(self) -> None:
+        """Give every row its next tokens by one forward pass; those that are done leave."""
+        self._leave([i for i, row in enumerate(self.rows) if row.call.expired()])
+        if not self.rows:
+            return
+        drafts = self._propose() if self._next is None else []
+        self._deliver(0, self._verify(drafts) if any(drafts) else self._advance())
+
+    def abort(self, error: BaseException) -> None:
+        """Fail every row, after a forward pass that raised."""
+        for row in self.rows:
+            row.call.fail(error)
+        self.clear()
+
+    def rest(self) -> None:
+        """Give back what only a batch needs, when there is nothing to do."""
+        self.slots.rest()
+        self.prefixes.trim()
+        self.prefixes.keep()
+        self.bank.trim()
+        mx.clear_cache()
+
+    def clear(self) -> None:
+        """Give back all memory of rows."""
+        self.rows, self._next = [], None
+        self.slots.clear()
+
+    def close(self, error: BaseException) -> None:
+        """Fail every row, and give all memory back."""
+        self.abort(error)
+        self.prefixes.keep()
+        self.prefixes.clear()
+        self.bank.close()
+        self._share.release()
+
+    def _habit(self, program: Program) -> Habit:
+        """Return what a program's outputs take from its inputs; all its rows add to it."""
+        habit = self._habits.get(program)
+        if habit is None:
+            ends = [self.base.end, *(self.base.eos - {self.base.end})]
+            habit = self._habits[program] = Habit.of(program.template, self.base.tokenizer, ends)
+        return habit
+
+    def _join(self, rows: list[Generation]) -> None:
+        """Let rows join; where that fails for several, one by one, so that only one is lost."""
+        try:
+            tokens = self._evaluate(rows).read()
+        except Exception as error:
+            if len(rows) == 1:
+                rows[0].call.fail(error)
+            else:
+                for row in rows:
+                    self._join([row])
+            return
+        first = len(self.rows)
+        self.rows += rows
+        for row in rows:
+            del row.prefix  # the slot has it
+        self._deliver(first, tokens)
+
+    def _evaluate(self, rows: list[Generation]) -> Choice:
+        """Evaluate prompts in the slots after those in use; return their first tokens."""
+        self._count_step()
+        first, model = len(self.rows), self.base.model
+        room = self._admission.slot_tokens(self.rows, [row.call for row in rows])
+        if self.slots.capacity > 2 * room:  # a long input has left
+            self.slots.trim(first, room)
+        self.slots.reserve(first + len(rows), room)
+        for slot, row in enumerate(rows, first):
+            self.slots.load(slot, row.prefix)
+        kv = self.slots.view(first, [row.prefix.offset for row in rows])
+        self.bank.use([row.call.program for row in rows])
+        prompts = [row.call.tokens for row in rows]
+        if len(prompts) == 1:
+            logits = prefill(model, prompts[0], kv)
+        else:
+            ends = mx.array([len(tokens) - 1 for tokens in prompts])
+            hidden = model.hidden(_pad(prompts), kv)[mx.arange(len(rows)), ends]
+            logits = model.logits(hidden)
+        for row in rows:
+            row.length = row.prefix.offset + len(row.call.tokens)
+        return self._choose_tokens(rows, logits)
+
+    def _propose(self) -> list[list[int]]:
+        """Draft what may follow in each row; nothing where a forward pass would be dearer."""
+        room = self.base.window - max(row.length for row in self.rows) - 1
+        limit = min(MAX_DRAFT, _STEP_TOKENS // len(self.rows) - 1, room)
+        return [row.draft(limit) if limit > 0 else [] for row in self.rows]
+
+    def _advance(self) -> list[list[int]]:
+        """Return a token for every row, read one step late where steps are computed ahead."""
+        choice, self._next = self._next, None
+        if choice is None:
+            choice = self._following(mx.array([row.last for row in self.rows]))
+        if self.ahead and not self._must_wait():
+            mx.async_eval(choice)  # on its way while the next one is being built
+            self._next = self._following(choice.tokens)
+            mx.async_eval(self._next)
+        return choice.read()
+
+    def _following(self, tokens: mx.array) -> Choice:
+        """Compute the tokens after `tokens` (B,), which the slots take in."""
+        logits = self.base.model.logits(self._forward(tokens[:, None])[:, -1])
+        for row in self.rows:
+            row.length += 1
+        return self._choose_tokens(self.rows, logits)
+
+    def _verify(self, drafts: list[list[int]]) -> list[list[int]]:
+        """Return what a forward pass over drafts gives: tokens up to each row's first wrong one."""
+        fed = [[row.last, *draft] for row, draft in zip(self.rows, drafts, strict=True)]
+        logits = self.base.model.logits(self._forward(_pad(fed)))
+        first = self._choose_tokens(self.rows, logits[:, 0])
+        constraints = [row.constraint for row in self.rows]
+        best = mx.argmax(mask(logits, constraints, drafts), axis=-1)
+        mx.eval(best, first)
+        taken, right = first.read(), np.array(best).tolist()
+        for row, draft, new, found in zip(self.rows, drafts, taken, right, strict=True):
+            num = next((i for i, token in enumerate(draft) if token != found[i]), len(draft))
+            row.length += num + 1
+            if draft and new:
+                new[:] = found[: num + 1]
+        return taken
+
+    def _forward(self, tokens: mx.array) -> mx.array:
+        """Return the states (B, T, H) of all rows' next tokens (B, T)."""
+        self._count_step()
+        lengths = [row.length for row in self.rows]
+        self.slots.reserve(len(lengths), max(lengths) + tokens.shape[1])
+        self.bank.use([row.call.program for row in self.rows])
+        return self.base.model.hidden(tokens, self.slots.view(0, lengths))
+
+    def _choose_tokens(self, rows: Sequence[Generation], logits: mx.array) -> Choice:
+        """Choose the rows' next tokens, each by its own sampler, of logits (B, V).
+
+        Overflow is seen before what may not be said is masked, which makes logits infinite.
+        """
+        logit = logits[:, 0]
+        logits = mask(logits, [row.constraint for row in rows])
+        tokens = mx.argmax(logits, axis=-1)
+        if any(row.sampler for row in rows):
+            drawn = [
+                row.sampler(logits[i : i + 1]) if row.sampler else tokens[i : i + 1]
+                for i, row in enumerate(rows)
+            ]
+            tokens = mx.concatenate(drawn)
+        return Choice(tokens, logit)
+
+    def _must_wait(self) -> bool:
+        """Return whether the next step waits for tokens: for a mask, or for a draft."""
+        if any(row.constraint for row in self.rows):
+            return True
+        if 2 * len(self.rows) > _STEP_TOKENS:
+            return False
+        again = self._num_steps % _RETRY_STEPS == 0
+        return any(row.drafted or (again and row.drafts) for row in self.rows)
+
+    def _count_step(self) -> None:
+        self._num_steps += 1
+        if self._num_steps % _TIDY_STEPS == 0:
+            mx.clear_cache()
+
+    def _settle(self) -> None:
+        """Deliver the step that was computed ahead."""
+        if self._next is not None:
+            choice, self._next = self._next, None
+            self._deliver(0, choice.read())
+
+    def _deliver(self, first: int, tokens: list[list[int]]) -> None:
+        """Give rows from `first` on their tokens; those that end or fail leave."""
+        done = []
+        for i, (row, new) in enumerate(zip(self.rows[first:], tokens, strict=True), first):
+            try:
+                if not new:
+                    self.slots.wipe(i)
+                    raise _overflow(self.base)
+                ended = row.take(new, self.base.eos)
+            except Exception as error:
+                row.call.fail(error)
+                ended = True
+            if ended:
+                done.append(i)
+                self._admission.note_output(row.num_tokens)
+        self._leave(done)
+
+    def _leave(self, done: list[int]) -> None:
+        """Take rows out; the last ones move into the gaps, so that slots stay consecutive."""
+        if not done:
+            return
+        gone, left = set(done), len(self.rows) - len(done)
+        movers = [i for i in range(left, len(self.rows)) if i not in gone]
+        gaps = [i for i in done if i < left]
+        order = list(range(left))
+        for gap, mover in zip(gaps, movers, strict=True):
+            order[gap] = mover
+        if gaps:
+            self.slots.move(movers, gaps, max(self.rows[i].length for i in movers))
+        self.rows = [self.rows[i] for i in order]
+        if self._next:
+            rows = mx.array(order)
+            self._next = Choice(*(part[rows] for part in self._next)) if order else None
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> mx.array:
+    """Return tokens of several lengths as one array (B, T), zeros on the right."""
+    width = max(map(len, rows))
+    return mx.array([[*row, *[0] * (width - len(row))] for row in rows])
+
+
+def _overflow(base: Base) -> AdapterMismatch:
+    dtype = str(base.dtype).removeprefix("mlx.core.")
+    return AdapterMismatch(
+        f"the program's numbers leave the range of {dtype}, so it has no output",
+        hint="Compile or train it anew: its adapter does not fit this base.",
+    )

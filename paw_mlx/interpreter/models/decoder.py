@@ -1,0 +1,44 @@
+"""What a model in this folder offers, and what it asks of its keys and values.
+
+B  rows    T  new tokens    L  all tokens    H  width of a state    V  vocabulary
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import mlx.core as mx
+
+Layer = tuple[mx.array, mx.array]  # keys and values, (B, kv_heads, L, head_dim)
+Mask = str | mx.array | None
+
+
+class Cache(Protocol):
+    """What a model asks of its keys and values."""
+
+    def mask(self, tokens: int) -> Mask:
+        """Return what attention may see while `tokens` new ones are added; ask once a forward."""
+
+    def positions(self, tokens: int) -> mx.array:
+        """Return the positions of the next tokens, (T,) or (B, T)."""
+
+    def update(self, layer: int, k: mx.array, v: mx.array) -> Layer:
+        """Store keys and values of new tokens, (B, kv_heads, T, head_dim); return those of all.
+
+        The offset stays where it is until `advance`.
+        """
+
+    def advance(self, tokens: int) -> None:
+        """Count tokens that every layer has stored."""
+
+
+class Decoder(Protocol):
+    """What a model offers: states of tokens, and scores of states."""
+
+    num_layers: int
+
+    def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:
+        """Continue `kv` by tokens (B, T); return the states after the final norm, (B, T, H)."""
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Score every token of the vocabulary: (..., H) -> (..., V)."""

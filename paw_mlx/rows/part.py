@@ -1,0 +1,214 @@
+"""OUT.part: rows on their way to a file OUT, which survive a kill.
+
+Rows are appended to OUT.part one by one, each flushed. OUT.part.json says which job they are
+of, and how many of them are errors. When all are there, OUT.part is renamed onto OUT. So a kill
+leaves whole rows and perhaps a cut one, after which the same job can go on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import DiskError, FormatError, OptionError, PawError, listed
+from ..words import counted
+from .row import Writer
+from .sink import Sink
+
+
+def part_of(output: Path) -> Path:
+    """Return OUT.part: where OUT is a link, beside the file it leads to."""
+    real = _follow(output)
+    return real.with_name(f"{real.name}.part")
+
+
+def side_of(part: Path) -> Path:
+    """Return OUT.part.json."""
+    return part.with_name(f"{part.name}.json")
+
+
+class Part(Sink):
+    """OUT.part, locked: no other process writes it at the same time.
+
+    `job` is what makes a run the same one. OptionError if the part is there and not to be
+    resumed, is another job's, or is in use; DiskError if the disk refuses.
+    """
+
+    def __init__(self, output: Path, job: dict[str, Any], writer: Writer, resume: bool) -> None:
+        super().__init__()
+        self.output, self.path = _follow(output), part_of(output)
+        self._side = side_of(self.path)
+        self._job, self._num_written = job, 0
+        self._first: str | None = None  # a digest of what the input begins with
+        with _disk_errors(self.path):
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _open_locked(self.path)
+            try:
+                self._start(writer, resume)
+            except BaseException:
+                if not os.fstat(self._file.fileno()).st_size:
+                    self._remove()
+                self._file.close()
+                raise
+
+    @property
+    def kept(self) -> str | None:
+        """The part and its rows, if there are any."""
+        if not len(self):
+            return None
+        return f"{self.path} holds {counted(len(self), 'row')}: go on with --resume"
+
+    def begin(self, text: str) -> None:
+        """Note what the input begins with; OptionError if an earlier run's began otherwise."""
+        data = text.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if self._first is None:
+            self._first = digest
+            with _disk_errors(self.path):
+                self._note(None)
+        elif digest != self._first:
+            raise OptionError(
+                f"{self.path} is of another job: its input began with another row",
+                hint="Feed that input again, or remove it to begin anew.",
+            )
+
+    def write(self, number: int, data: bytes, failed: bool) -> None:
+        """Append a row; an error is noted before it can be seen."""
+        with _disk_errors(self.path):
+            if failed:
+                self.num_failed += 1
+                self._note(number)
+            self._file.write(data)
+            self._num_written += 1  # an interrupt behind the flush finds it counted
+            self._file.flush()
+
+    def finish(self) -> None:
+        """Rename the part onto OUT."""
+        with _disk_errors(self.output):
+            os.fsync(self._file.fileno())
+            self.path.replace(self.output)
+            self._side.unlink(missing_ok=True)
+            self._file.close()
+
+    def close(self) -> None:
+        """Close the part, and remove one without rows: nothing is lost with it."""
+        with _disk_errors(self.path):
+            if not self._file.closed and not len(self):
+                self._remove()
+            self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.done) + self._num_written
+
+    def _remove(self) -> None:
+        self._side.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def _start(self, writer: Writer, resume: bool) -> None:
+        """Begin with a head, or behind the last whole row of an earlier run."""
+        end = 0
+        if os.fstat(self._file.fileno()).st_size:
+            if not resume:
+                raise OptionError(
+                    f"{self.path} is there, of a job that was interrupted",
+                    hint="Go on with --resume, or remove it.",
+                )
+            before = self._read_side()
+            end = self._scan(writer)
+            self._first = before.get("first") if self.done else None
+            self.num_failed, last = before["num_failed"], before["last_failed"]
+            if last is not None and last not in self.done:
+                self.num_failed -= 1  # it was noted before its row was written, and got no further
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._note(None)
+        if not end:
+            self._file.write(writer.head)
+            self._file.flush()
+
+    def _read_side(self) -> dict[str, Any]:
+        """Read the earlier run's record; OptionError unless it was of this job."""
+        try:
+            record = json.loads(self._side.read_text(encoding="utf-8"))
+            old = record["job"]
+            if not isinstance(old, dict) or not {"num_failed", "last_failed"} <= record.keys():
+                raise ValueError("no record of a job")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"{self._side} does not say which job {self.path} is of",
+                hint=f"Remove {self.path} to begin anew.",
+            ) from error
+        if changes := _changes(old, self._job):
+            raise OptionError(
+                f"{self.path} is of another job: {listed(changes)}",
+                hint="Resume with that job's input and options, or remove it to begin anew.",
+            )
+        return record
+
+    def _scan(self, writer: Writer) -> int:
+        """Note which rows are there; return where the last whole one ends."""
+        end = 0
+        try:
+            for num_bytes, number in writer.whole(self._file):
+                end += num_bytes
+                if number:
+                    self.done.add(number)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise FormatError(
+                f"{self.path} is damaged after {counted(len(self.done), 'row')}",
+                hint="Remove it to begin anew.",
+            ) from error
+        return end
+
+    def _note(self, last_failed: int | None) -> None:
+        # A rename survives a kill; `files.replacing` syncs, too, which is slow for every error.
+        record = {"job": self._job, "first": self._first, "num_failed": self.num_failed}
+        record["last_failed"] = last_failed
+        new = self._side.with_name(f"{self._side.name}.new")
+        new.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        new.replace(self._side)
+
+
+def _follow(output: Path) -> Path:
+    return output.resolve() if output.is_symlink() else output
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Say in words what differs between two jobs; of an input only that it does."""
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if {"input_bytes", "input_head"} & {*names} and "input" not in names:
+        then, now = (f"{job['input_bytes']:,}" for job in (old, new))
+        sizes = f": {then} bytes then, {now} now" if then != now else ""
+        return [f"{new['input']} has changed since{sizes}"]
+    return [f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if "input_" not in n]
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    """Open a file to read and append, made if missing, and hold it alone."""
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OptionError(f"another process is writing {path}") from error
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()  # the other process finished in between, and renamed it
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a DiskError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PawError):
+            raise
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error

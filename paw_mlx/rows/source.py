@@ -1,0 +1,189 @@
+"""Lines of bytes from a file or a pipe, never more than a little of it in memory.
+
+A pipe may be silent for hours while results wait to be delivered, so a thread reads it, and
+None among its lines means "nothing at the moment".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import FormatError, NotFound, OptionError, PawError
+
+MAX_LINE_BYTES = 16 << 20
+_HEAD_BYTES = 1 << 10  # of a longer line that are kept
+_MAX_AHEAD_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 16
+_BOM, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+Lines = Iterator[bytes | None]
+
+
+class Input:
+    """Lines without a byte order mark, and how many bytes of them were read.
+
+    A regular file has a `stat`, and a `path` unless it is standard input; a pipe has `wake`,
+    which makes `lines` give None.
+    """
+
+    def __init__(self, name: str, source: BinaryIO | Pipe, path: Path | None = None) -> None:
+        self.name, self.path = name, path
+        self.num_bytes, self.marked = 0, False
+        self.stat: os.stat_result | None = None
+        self.wake: Callable[[], None] | None = None
+        if isinstance(source, Pipe):
+            self.wake, self.lines = source.wake, self._skip_mark(source)
+        else:
+            self._descriptor, self.num_bytes = source.fileno(), source.tell()
+            self.stat = os.fstat(self._descriptor)
+            chunks = _split(lambda: source.read(_CHUNK_BYTES), name)
+            self.lines = self._skip_mark(chain.from_iterable(chunks))
+
+    def digest(self) -> str:
+        """Hash the first MiB of a regular file."""
+        return hashlib.sha256(os.pread(self._descriptor, 1 << 20, 0)).hexdigest()
+
+    def _skip_mark(self, lines: Lines) -> Lines:
+        """Give the lines without the first one's mark; OptionError for UTF-16."""
+        first = True
+        for line in lines:
+            if line is None:
+                yield None
+                continue
+            self.num_bytes += line.num_bytes if isinstance(line, Giant) else len(line)
+            if first and line.startswith(_UTF16):
+                raise OptionError(
+                    f"{self.name} is UTF-16",
+                    hint="Convert it, for example with `iconv -f UTF-16 -t UTF-8`.",
+                )
+            if first and line.startswith(_BOM) and not isinstance(line, Giant):
+                self.marked, line = True, line.removeprefix(_BOM)
+            first = False
+            yield line
+
+
+class Giant(bytes):
+    """The head of a line of `num_bytes`, which is too long to hold."""
+
+    num_bytes: int
+
+    @classmethod
+    def of(cls, line: bytes, lost_bytes: int) -> Giant:
+        """Keep the head of a line that has lost some bytes already."""
+        giant = cls(line[:_HEAD_BYTES])
+        giant.num_bytes = len(line) + lost_bytes
+        return giant
+
+    def __str__(self) -> str:
+        return f"a line of {self.num_bytes:,} bytes, of which {len(self):,} are kept"
+
+
+@contextmanager
+def open_input(file: str | Path | None) -> Iterator[Input]:
+    """Open a file, or standard input for None; NotFound if it cannot be read."""
+    path = None if file is None else Path(file)
+    name = "standard input" if file is None else str(file)
+    try:
+        handle = path.open("rb") if path else os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    except OSError as error:
+        raise NotFound(f"cannot read {name}: {error.strerror}") from error
+    with handle:
+        if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            yield Input(name, handle, path)
+        else:  # a pipe's descriptor stays open: a thread reads it, to the end of the process
+            yield Input(name, Pipe(os.dup(handle.fileno()), name))
+
+
+def decode_line(line: bytes) -> tuple[str, FormatError | None]:
+    """Return a line as text, without its end; what is not UTF-8 is replaced, and said."""
+    if isinstance(line, Giant):
+        return line.decode(errors="replace"), FormatError(str(line))
+    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode(), None
+    except UnicodeDecodeError as error:
+        fault = FormatError(f"not UTF-8: byte {line[error.start]:#04x} at {error.start}")
+        return line.decode(errors="replace"), fault
+
+
+class Pipe:
+    """Lines that a thread reads from a descriptor; `wake` ends a wait for the next with None."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor, self._name = descriptor, name
+        self._lines: deque[bytes] = deque()
+        self._num_bytes = 0
+        self._woken = self._ended = False
+        self._error: PawError | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, name="paw-mlx pipe", daemon=True).start()
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> bytes | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._woken or self._ended)
+            if self._lines:
+                line = self._lines.popleft()
+                self._num_bytes -= len(line)
+                self._changed.notify_all()
+                return line
+            if self._ended:
+                if self._error:
+                    raise self._error
+                raise StopIteration
+            self._woken = False
+            return None
+
+    def wake(self) -> None:
+        """End a wait for the next line: it is None."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def _read(self) -> None:
+        # os.read: a buffered reader that waits in a thread would abort the process at its end.
+        try:
+            for lines in _split(lambda: os.read(self._descriptor, _CHUNK_BYTES), self._name):
+                self._put(lines)
+        except PawError as error:
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _put(self, lines: list[bytes]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._num_bytes < _MAX_AHEAD_BYTES)
+            self._lines.extend(lines)
+            self._num_bytes += sum(map(len, lines))
+            self._changed.notify_all()
+
+
+def _split(read: Callable[[], bytes], name: str) -> Iterator[list[bytes]]:
+    """Give the lines, with their ends, that each read completes; giants without their rest."""
+    rest, lost_bytes = b"", 0
+    try:
+        while chunk := read():
+            *whole, rest = (rest + chunk).split(b"\n")
+            lines = [line + b"\n" for line in whole]
+            if lines and lost_bytes:
+                lines[0], lost_bytes = Giant.of(lines[0], lost_bytes), 0
+            if len(rest) > (_HEAD_BYTES if lost_bytes else MAX_LINE_BYTES):
+                lost_bytes += len(rest) - _HEAD_BYTES
+                rest = rest[:_HEAD_BYTES]
+            yield lines
+    except OSError as error:
+        raise NotFound(f"cannot read {name}: {error.strerror}") from error
+    if rest:
+        yield [Giant.of(rest, lost_bytes) if lost_bytes else rest]

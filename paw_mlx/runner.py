@@ -1,0 +1,131 @@
+"""Running programs, whoever runs them: what a call asks, what it brings, and by whom.
+
+A `Function` and all that works on rows know a `Runner` and no more. An `Interpreter` is one, in
+this process; nothing here imports MLX, so that one in another process need not either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .errors import OptionError
+from .program import Program
+
+OVERFLOWS = ("error", "head", "tail", "middle")
+DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to decode. OptionError for values out of range.
+
+    `max_tokens`: output tokens at most; None is `DEFAULT_MAX_TOKENS` or what the window has
+    left, whichever is less. `temperature` 0 is greedy; `seed` repeats a sampled output.
+    `timeout_s`: CallTimeout if no result has come by then. `overflow`: what is kept of an
+    input beyond the window (its head, its tail, or both without its middle), or error.
+    `lookup`: whether to draft from the input's own tokens where it pays, which changes no
+    greedy output.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    timeout_s: float | None = None
+    overflow: str = "error"
+    lookup: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise OptionError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise OptionError(f"temperature must be 0 or more, not {self.temperature}")
+        if self.seed is not None and not 0 <= self.seed < 2**64:
+            raise OptionError(f"seed must lie in 0 … 2^64 - 1, not {self.seed}")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise OptionError(f"timeout_s must be above 0, not {self.timeout_s}")
+        if self.overflow not in OVERFLOWS:
+            raise OptionError(f"overflow is {self.overflow!r}, and can be {', '.join(OVERFLOWS)}")
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same input gives the same output again."""
+        return self.temperature == 0 or self.seed is not None
+
+    @property
+    def drafts(self) -> bool:
+        """Whether drafts can be made: a drawn output cannot be foreseen."""
+        return self.lookup and self.temperature == 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One output and what it took.
+
+    `finish_reason` is `stop` (the program ended it) or `length` (max_tokens or the window
+    did). `prefix_tokens` came from the cache; `input_tokens` are the input and the template
+    after it, without the `cut_tokens` that an overflow policy left out; `output_tokens`
+    include the ending one. `num_steps` counts the model's forward passes: one for each output
+    token, or fewer where drafts from the input held. Seconds are wall time, without the wait
+    for a turn.
+    """
+
+    text: str
+    finish_reason: str
+    prefix_tokens: int
+    input_tokens: int
+    output_tokens: int
+    prefill_s: float
+    decode_s: float
+    cut_tokens: int = 0
+    num_steps: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first prompt token to the last output token."""
+        return self.prefill_s + self.decode_s
+
+    @property
+    def tok_s(self) -> float:
+        """Decoded tokens per second; the first token belongs to the prefill."""
+        return (self.output_tokens - 1) / self.decode_s if self.decode_s else 0.0
+
+
+class Runner(Protocol):
+    """What runs programs: in this process, or in another one.
+
+    `max_in_flight` says how many calls at once pay; `identity` names what outputs depend on
+    besides program, input and options: the base's weights, and how they are held.
+    """
+
+    @property
+    def max_in_flight(self) -> int: ...
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    def submit(self, program: Program, text: str, options: Options) -> Future[Result]:
+        """Hand over one input; the future brings the result, or this input's error.
+
+        Cancelling the future stops the call, also while it decodes.
+        """
+        ...
+
+    def run(self, program: Program, text: str, options: Options) -> Result:
+        """Return the output for one input, with counts and seconds."""
+        ...
+
+    def stream(self, program: Program, text: str, options: Options) -> Iterator[str]:
+        """Return the output for one input in pieces; whoever stops asking cancels the call."""
+        ...
+
+    def cut_tokens(self, program: Program, text: str, options: Options) -> int:
+        """Return how many tokens of an input `overflow` leaves out; nothing is run."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...

@@ -1,0 +1,499 @@
+"""The batch engine: many calls at once give what each gives alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from pathlib import Path
+from weakref import ref
+
+import mlx.core as mx
+import pytest
+import tiny
+from engine_room import batch_of, inside, submit, thread_of
+
+from paw_mlx import (
+    AdapterMismatch,
+    CallTimeout,
+    ClosedError,
+    InputTooLong,
+    Interpreter,
+    OptionError,
+    Options,
+    Program,
+    Template,
+)
+from paw_mlx.adapter import Adapter
+from paw_mlx.cases import Case
+from paw_mlx.interpreter.engine import batch
+from paw_mlx.interpreter.engine.budget import Share
+from paw_mlx.interpreter.engine.draft import Lookup
+from paw_mlx.runner import Result
+
+WORDS = ["the", "disk", "is", "full", "picnic", "server", "down", "0", "1", "Grüße", "世界", "🙂"]
+
+
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_base(tmp_path_factory.mktemp("base") / family, family)
+
+
+@pytest.fixture(scope="module")
+def interpreter(folder: Path) -> Iterator[Interpreter]:
+    with Interpreter.load(str(folder), max_rows=8) as loaded:
+        yield loaded
+
+
+@pytest.fixture(params=[False, True], ids=["in step", "a step ahead"])
+def ahead(request: pytest.FixtureRequest, interpreter: Interpreter) -> Iterator[None]:
+    """As on a CPU, and as on a GPU."""
+    running = batch_of(interpreter)
+    running.ahead = request.param
+    yield
+    running.ahead = False
+
+
+def programs(family: str, num: int = 3) -> list[Program]:
+    """Programs with prefixes of several lengths, one of them without an adapter."""
+    made = [tiny.program(family, seed) for seed in range(1, num)] + [tiny.program(family, None)]
+    return [
+        replace(p, template=Template(" ".join(WORDS[: 2 * i]), p.template.suffix))
+        for i, p in enumerate(made)
+    ]
+
+
+def texts(num: int, seed: int = 0) -> list[str]:
+    """Inputs of one to twelve words."""
+    chance = random.Random(seed)
+    return [" ".join(chance.choices(WORDS, k=chance.randint(1, 12))) for _ in range(num)]
+
+
+def limits(num: int) -> list[Options]:
+    """Rows that stop at different times; some are drawn, each with its own seed."""
+    return [
+        Options(max_tokens=1 + i % 13, temperature=1.0 if i % 5 == 4 else 0.0, seed=i)
+        for i in range(num)
+    ]
+
+
+def results(futures: list[Future[Result]]) -> list[str]:
+    return [future.result(60).text for future in futures]
+
+
+def test_mixed_rows_give_what_each_gives_alone(interpreter, family, ahead):
+    pool, inputs, options = programs(family), texts(40), limits(40)
+    calls = [(pool[i % len(pool)], text, options[i]) for i, text in enumerate(inputs)]
+    alone = [interpreter.run(*call).text for call in calls]
+    assert len(set(alone)) > 25
+    assert results([interpreter.submit(*call) for call in calls]) == alone
+    assert results([interpreter.submit(*call) for call in calls[::-1]]) == alone[::-1]
+
+
+def test_map_gives_what_run_gives(interpreter, family, ahead):
+    fn = interpreter.function(tiny.program(family, 1))
+    inputs = texts(60)
+    assert list(fn.map(inputs, max_tokens=9)) == [fn(text, max_tokens=9) for text in inputs]
+
+
+def test_a_batch_may_be_smaller_than_its_budget(folder, family, monkeypatch):
+    """Too little memory for two rows, or for two adapters: slower, and the same."""
+    pool, inputs = programs(family), texts(12)
+    with Interpreter.load(str(folder)) as roomy:
+        calls = [(pool[i % 3], text, Options(max_tokens=6)) for i, text in enumerate(inputs)]
+        expected = results([roomy.submit(*call) for call in calls])
+    monkeypatch.setattr("paw_mlx.interpreter.engine.budget._UNKNOWN_BYTES", 1)
+    with Interpreter.load(str(folder)) as narrow:
+        assert results([narrow.submit(*call) for call in calls]) == expected
+
+
+def test_two_hundred_threads_may_call_at_once(interpreter, family):
+    pool, inputs = programs(family), texts(200)
+    calls = [(pool[i % 3], text, Options(max_tokens=5)) for i, text in enumerate(inputs)]
+    expected = [interpreter.run(*call).text for call in calls]
+    got: list[str] = [""] * 200
+
+    def call(i: int) -> None:
+        got[i] = interpreter.run(*calls[i]).text
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == expected
+
+
+def test_tasks_may_call_at_once_and_be_cancelled(interpreter, family):
+    fn, inputs = interpreter.function(tiny.program(family, 1)), texts(30)
+    expected = [fn(text, max_tokens=6) for text in inputs]
+
+    async def main() -> list[str]:
+        dropped = asyncio.create_task(fn.arun(inputs[0], max_tokens=200))
+        calls = asyncio.gather(*(fn.arun(text, max_tokens=6) for text in inputs))
+        await asyncio.sleep(0.01)
+        dropped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dropped
+        return [result.text for result in await calls]
+
+    assert asyncio.run(main()) == expected
+
+
+def long_input(fn) -> str:
+    """One whose output does not end by itself within 150 tokens."""
+    return next(t for t in texts(300, 5) if fn.run(t, max_tokens=150).finish_reason == "length")
+
+
+def test_cancelled_late_and_failing_rows_leave_the_others_alone(interpreter, family, ahead):
+    fn = interpreter.function(tiny.program(family, 1))
+    inputs, endless = texts(20), long_input(fn)
+    expected = [fn(text, max_tokens=20) for text in inputs]
+
+    def fail(piece: str) -> None:
+        raise ValueError("nobody listens")
+
+    cancelled, failing = (
+        interpreter._call(fn.program, endless, Options(max_tokens=150)) for _ in range(2)
+    )
+    failing.on_piece = fail
+    for call in (cancelled, failing):
+        submit(interpreter, call)
+    late = interpreter.submit(fn.program, endless, Options(max_tokens=150, timeout_s=1e-3))
+    futures = [interpreter.submit(fn.program, t, Options(max_tokens=20)) for t in inputs]
+    time.sleep(0.02)
+    cancelled.future.cancel()
+    assert results(futures) == expected
+    assert cancelled.future.cancelled()
+    with pytest.raises(CallTimeout, match=r"no result within 0\.001 s"):
+        late.result(60)
+    with pytest.raises(ValueError, match="nobody listens"):
+        failing.future.result(60)
+
+
+def test_a_cancelled_call_stops_decoding(interpreter, family):
+    fn = interpreter.function(tiny.program(family, 1))
+    future = fn.submit(long_input(fn), max_tokens=200)
+    time.sleep(0.01)
+    assert future.cancel()
+    assert gone(interpreter)
+
+
+def gone(interpreter: Interpreter) -> bool:
+    """Whether no row decodes any more, within the next steps."""
+    return any(not inside(interpreter, lambda batch: len(batch.rows)) for _ in range(5))
+
+
+def test_a_program_that_fails_fails_alone(interpreter, family, monkeypatch):
+    good, bad = tiny.program(family, 1), tiny.program(family, 2)
+    expected = [interpreter.run(good, text, Options(max_tokens=5)).text for text in texts(10)]
+    bank = inside(interpreter, lambda batch: batch.bank)
+    use = bank.use
+
+    def refuse(wanted, **options):
+        if bad in wanted:
+            raise RuntimeError("out of memory")
+        use(wanted, **options)
+
+    monkeypatch.setattr(bank, "use", refuse)
+    wrong = interpreter.submit(bad, "the disk")
+    futures = [interpreter.submit(good, text, Options(max_tokens=5)) for text in texts(10)]
+    long = interpreter.submit(good, "x " * 300)
+    assert results(futures) == expected
+    with pytest.raises(RuntimeError, match="out of memory"):
+        wrong.result(60)
+    with pytest.raises(InputTooLong):
+        long.result(60)
+
+
+def test_a_dropped_stream_is_cancelled(interpreter, family):
+    fn = interpreter.function(tiny.program(family, 1))
+    stream = fn.stream(long_input(fn), max_tokens=200)
+    next(stream)
+    stream.close()
+    assert gone(interpreter)
+    fn.stream(long_input(fn), max_tokens=200)  # never asked for a piece
+    gc.collect()
+    assert gone(interpreter)
+
+
+def test_a_function_that_nobody_keeps_finishes_its_calls(folder, family):
+    program = tiny.program(family, 1)
+    with Interpreter.load(str(folder)) as kept:
+        expected = kept.run(program, "picnic", Options(max_tokens=20)).text
+    load = Interpreter.load
+    assert load(str(folder)).submit(program, "picnic", Options(max_tokens=20)).result(60).text == (
+        expected
+    )
+    pieces = load(str(folder)).function(program).stream("picnic", max_tokens=20)
+    assert "".join(pieces).strip() == expected
+
+
+def test_whoever_waits_for_a_cancelled_call_hears_of_it(interpreter, family):
+    fn = interpreter.function(tiny.program(family, 1))
+    endless = long_input(fn)
+    futures = [fn.submit(endless, max_tokens=150) for _ in range(2)]
+    assert futures[0].cancel()
+    assert not wait(futures, timeout=60).not_done
+
+
+def test_a_callback_cannot_wait_for_its_own_thread(interpreter, family):
+    fn, caught = interpreter.function(tiny.program(family, 1)), Future()
+    future = fn.submit(long_input(fn), max_tokens=100)
+
+    def again(_: object) -> None:
+        try:
+            fn("picnic")
+        except OptionError as error:
+            caught.set_result(error)
+
+    future.add_done_callback(again)
+    assert "waits for itself" in str(caught.result(60))
+
+
+def test_a_callback_that_throws_anything_costs_the_calls_at_hand_alone(interpreter, family):
+    fn = interpreter.function(tiny.program(family, 1))
+    expected = fn("picnic", max_tokens=5)
+
+    def leave(_: object) -> None:
+        raise SystemExit
+
+    future = fn.submit(long_input(fn), max_tokens=100)
+    future.add_done_callback(leave)
+    assert future.result(60).output_tokens == 100
+    assert fn("picnic", max_tokens=5) == expected
+
+
+def test_numbers_that_overflow_are_an_error_and_harm_nobody(interpreter, family, ahead):
+    """What is not a number stays in a slot, and would spoil whoever comes next."""
+    good, bad = tiny.program(family, 1), overflowing(family)
+    inputs = texts(20)
+    expected = [interpreter.run(good, text, Options(max_tokens=12)).text for text in inputs]
+    for _ in range(2):
+        calls = [(bad if i % 4 == 0 else good, text) for i, text in enumerate(inputs)]
+        futures = [interpreter.submit(*call, Options(max_tokens=12)) for call in calls]
+        for i, future in enumerate(futures):
+            if i % 4:
+                assert future.result(60).text == expected[i]
+            else:
+                with pytest.raises(AdapterMismatch, match="leave the range of float32"):
+                    future.result(60)
+
+
+def overflowing(family: str) -> Program:
+    program = tiny.program(family, 2)
+    assert program.adapter
+    sites = program.adapter.sites.items()
+    return replace(program, adapter=Adapter({s: replace(o, alpha=1e37) for s, o in sites}))
+
+
+def test_a_long_input_takes_the_memory_of_one(folder, family, monkeypatch):
+    """Beside many short ones, and only while it is there."""
+    program = tiny.program(family, 1)
+    with Interpreter.load(str(folder), max_rows=8) as interpreter:
+        # what eight short rows need, or one that fills the window
+        base = interpreter.base
+        most_bytes = 8 * 128 * base.profile.num_kv_elements * base.dtype.size
+        monkeypatch.setattr(Share, "bytes", lambda _: most_bytes)
+        most = 0
+        for inputs in (texts(40), ["disk " * 150], texts(40, 1)):
+            for future in [interpreter.submit(program, t, Options(max_tokens=3)) for t in inputs]:
+                future.result(60)
+            held = inside(
+                interpreter,
+                lambda batch: (sum(a.nbytes for a in batch.slots.arrays), batch.slots.rows),
+            )
+            most = max(most, held[0])
+        assert most <= most_bytes
+        assert held[1] == 8
+
+
+@pytest.mark.parametrize("name", ["trim", "reserve", "move", "load"])
+def test_a_failure_between_steps_ends_calls_and_hangs_nobody(
+    interpreter, family, monkeypatch, name, ahead
+):
+    fn = interpreter.function(tiny.program(family, 1))
+    inputs = texts(30)
+    expected = [fn(text, max_tokens=6) for text in inputs]
+    slots = inside(interpreter, lambda batch: batch.slots)
+    work, calls = getattr(slots, name), []
+
+    def refuse(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) % 3 == 2:
+            raise RuntimeError("out of memory")
+        work(*arguments)
+
+    monkeypatch.setattr(slots, name, refuse)
+    futures = [fn.submit(text, max_tokens=1 + i % 6) for i, text in enumerate(inputs)]
+    assert not wait(futures, timeout=60).not_done
+    monkeypatch.undo()
+    assert [fn(text, max_tokens=6) for text in inputs] == expected
+
+
+def test_calls_that_were_about_to_join_hear_of_a_failure_too(interpreter, family, monkeypatch):
+    fn = interpreter.function(tiny.program(family, 1))
+    running = batch_of(interpreter)
+
+    def refuse() -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(running, "_settle", refuse)
+    futures = [fn.submit(text, max_tokens=4) for text in texts(10)]
+    assert not wait(futures, timeout=60).not_done
+    assert {str(future.exception()) for future in futures} == {"out of memory"}
+
+
+def test_a_held_prefix_takes_the_bytes_of_its_keys_and_values(folder, family):
+    program = replace(tiny.program(family, None), template=Template("the disk " * 50, ""))
+
+    def held(batch) -> tuple[int, int]:
+        encode = batch.base.tokenizer.encode
+        before = tiny.active_bytes()
+        kv = batch.prefixes.get(program, encode(program.template.prefix, control=True))
+        return tiny.active_bytes() - before, kv.nbytes
+
+    with Interpreter.load(str(folder)) as fresh:
+        took, expected = inside(fresh, held)
+    assert expected <= took <= 1.2 * expected
+
+
+def test_a_program_lives_no_longer_than_its_user(interpreter, family):
+    fn = interpreter.function(tiny.program(family, 5))
+    fn("picnic", max_tokens=1)
+    interpreter.score(fn.program, [Case("picnic", "0")])
+    program = ref(fn.program)
+    del fn
+    until = time.monotonic() + 10
+    while program() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+        gc.collect()
+    assert program() is None
+
+
+def test_no_cases_are_an_error(interpreter, family):
+    with pytest.raises(OptionError, match="no cases"):
+        interpreter.score(tiny.program(family, 1), [])
+
+
+def test_closing_fails_what_waits_and_ends_the_thread(folder, family):
+    interpreter = Interpreter.load(str(folder), max_rows=2)
+    fn = interpreter.function(tiny.program(family, 1))
+    futures = [fn.submit(text, max_tokens=150) for text in texts(20)]
+    thread = thread_of(interpreter)
+    interpreter.close()
+    done = wait(futures, timeout=60)
+    assert not done.not_done
+    assert any(isinstance(future.exception(), ClosedError) for future in futures)
+    assert thread
+    assert not thread.is_alive()
+
+
+def test_a_forgotten_interpreter_ends_its_thread(folder, family):
+    interpreter = Interpreter.load(str(folder))
+    interpreter.run(tiny.program(family, 1), "picnic", Options(max_tokens=2))
+    thread = thread_of(interpreter)
+    del interpreter
+    gc.collect()
+    assert thread
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_drafts_change_the_steps_and_no_output(interpreter, family, monkeypatch, num_rows, ahead):
+    """Drafts that are right for a while, then wrong, whatever the program would propose."""
+    program, inputs = tiny.program(family, 1), texts(num_rows, 9)
+    plain = [interpreter.run(program, t, Options(max_tokens=40, lookup=False)) for t in inputs]
+    right = chosen_tokens(interpreter, program, inputs)
+
+    class Oracle(Lookup):
+        def __init__(self, tokens, habit=None):
+            super().__init__(tokens, habit)
+            self.coming = list(right[tuple(tokens)])
+
+        def propose(self, limit=7):
+            draft = self.coming[: min(limit, 4)]
+            return [*draft[:3], 7] if len(draft) == 4 else draft
+
+        def push(self, tokens):
+            del self.coming[: len(tokens)]
+
+    monkeypatch.setattr("paw_mlx.interpreter.engine.call.Lookup", Oracle)
+    futures = [interpreter.submit(program, t, Options(max_tokens=40)) for t in inputs]
+    drafted = [future.result(60) for future in futures]
+    assert [r.text for r in drafted] == [r.text for r in plain]
+    assert [r.output_tokens for r in drafted] == [r.output_tokens for r in plain]
+    assert [r.num_steps for r in plain] == [r.output_tokens for r in plain]
+    assert all(r.num_steps <= 0.5 * r.output_tokens + 3 for r in drafted)
+
+
+def chosen_tokens(
+    interpreter: Interpreter, program: Program, inputs: list[str]
+) -> dict[tuple[int, ...], list[int]]:
+    """The greedy output tokens of each input, by its prompt's tokens."""
+    seen: dict[tuple[int, ...], list[int]] = {}
+    take = batch.Generation.take
+
+    def spy(row, tokens, ends):
+        seen.setdefault(tuple(row.call.tokens), []).extend(tokens)
+        return take(row, tokens, ends)
+
+    batch.Generation.take = spy
+    try:
+        for text in inputs:
+            interpreter.run(program, text, Options(max_tokens=40, lookup=False))
+    finally:
+        batch.Generation.take = take
+    return seen
+
+
+def test_an_invariant_interpreter_runs_every_call_alone_and_hot(folder, family, monkeypatch):
+    """So that whatever else runs changes neither shapes nor arithmetic."""
+    inputs, pool = texts(12), programs(family)
+    calls = [(pool[i % 3], text, Options(max_tokens=6)) for i, text in enumerate(inputs)]
+    with Interpreter.load(str(folder), invariant=True) as interpreter:
+        expected = [interpreter.run(*call).text for call in calls]
+        seen, hidden = set(), type(interpreter.base.model).hidden
+
+        def spy(self, tokens, kv):
+            forms = {type(group.form).__name__ for group in interpreter.base.groups}
+            seen.add((tokens.shape[0], *sorted(forms)))
+            return hidden(self, tokens, kv)
+
+        monkeypatch.setattr(type(interpreter.base.model), "hidden", spy)
+        assert results([interpreter.submit(*call) for call in calls]) == expected
+    assert seen == {(1, "HotForm"), (1, "NoneType")}
+
+
+def test_a_prefix_is_read_from_disk_by_the_next_interpreter(folder, family, monkeypatch):
+    program = tiny.program(family, 1, prefix="the disk is full, the server is down " * 3)
+    with Interpreter.load(str(folder)) as first:
+        expected = [first.run(program, text, Options(max_tokens=6)).text for text in texts(5)]
+        inside(first, lambda batch: batch.rest())
+    monkeypatch.setattr("paw_mlx.interpreter.engine.prefixes.prefill", None)
+    with Interpreter.load(str(folder)) as second:
+        again = replace(program)
+        assert [second.run(again, t, Options(max_tokens=6)).text for t in texts(5)] == expected
+
+
+def test_memory_is_flat_over_many_inputs(tmp_path):
+    held = []
+    with Interpreter.load(str(tiny.write_base(tmp_path / "base", "llama"))) as interpreter:
+        fn = interpreter.function(tiny.program("llama", 1))
+        for _ in fn.map((f"{i} the disk" for i in range(20_000)), max_tokens=2):
+            held.append(mx.get_active_memory())
+    # The least: how much a step has in flight when it is looked at is chance.
+    early, late = min(held[1000:3000]), min(held[18_000:])
+    assert len(held) == 20_000
+    assert late <= early + 100_000

@@ -1,0 +1,237 @@
+"""Bases from disk: quantized on load, from GGUF, and damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import gguf
+import mlx.core as mx
+import numpy as np
+import pytest
+import tiny
+from tiny_gguf import write_gguf
+
+from paw_mlx import FormatError, Interpreter, NotFound, OptionError, Options, settings
+from paw_mlx.device import assume_gpu
+from paw_mlx.formats.gguf_reader import read_gguf
+from paw_mlx.interpreter.base.tokenizer import Tokenizer
+from paw_mlx.interpreter.models.load import Base, load_base
+
+TOKENS = list(range(40, 60))
+
+
+def scores(base: Base) -> np.ndarray:
+    return tiny.scores(base, TOKENS)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_more_bits_come_closer_to_the_base(tmp_path, family):
+    folder = tiny.write_base(tmp_path / "base", family)
+    dense = scores(load_base(folder))
+    error = {
+        bits: np.abs(scores(load_base(folder, bits=bits, group_size=32)) - dense).mean()
+        for bits in (4, 6, 8, 16)
+    }
+    assert error[4] > 2 * error[6] > 4 * error[8] > 0
+    assert error[16] == 0
+    bytes_ = [load_base(folder, bits=bits, group_size=32).nbytes for bits in (4, 6, 8, 16)]
+    assert bytes_ == sorted(bytes_)
+
+
+def test_a_gpu_runs_packed_weights_as_they_are(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    write_gguf(tmp_path / "base.gguf", folder, "llama", ["Q8_0"])
+    dense = load_base(tmp_path / "base.gguf")
+    with assume_gpu():
+        packed = load_base(tmp_path / "base.gguf")
+        half = load_base(folder, bits=16)
+    assert [base.form for base in (dense, packed)] == ["float32", "float16, 8-bit g32"]
+    assert [half.form, load_base(folder, bits=16).form] == ["bfloat16", "float32"]
+    assert packed.nbytes < dense.nbytes / 3
+    np.testing.assert_allclose(scores(packed), scores(dense), atol=0.02 * np.ptp(scores(dense)))
+
+
+def test_a_quantized_base_is_kept_and_found_again(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    first = scores(load_base(folder, bits=4))
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
+    written = (kept / "model.safetensors").stat().st_mtime_ns
+    assert (scores(load_base(folder, bits=4)) == first).all()
+    assert (kept / "model.safetensors").stat().st_mtime_ns == written
+    tiny.write_base(folder, "llama", seed=1)  # other weights are another base
+    assert (scores(load_base(folder, bits=4)) != first).any()
+    assert json.loads((kept / "config.json").read_text())["quantization"] == {
+        "group_size": 64,
+        "bits": 4,
+    }
+
+
+def test_a_kept_base_is_what_mlx_lm_loads(tmp_path):
+    mlx_lm = pytest.importorskip("mlx_lm.utils")
+    folder = tiny.write_base(tmp_path / "base", "qwen3")
+    ours = scores(load_base(folder, bits=8, group_size=32))
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
+    theirs, _ = mlx_lm.load_model(kept)
+    np.testing.assert_allclose(ours, np.array(theirs(mx.array([TOKENS]))[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"bits": 5}, "not 5"), ({"bits": 4, "group_size": 48}, "not 48"),
+     ({"bits": 4, "group_size": 128}, "64 elements, which groups of 128 do not fit")],
+)  # fmt: skip
+def test_a_quantization_that_cannot_be_is_refused(tmp_path, options, match):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    with pytest.raises(OptionError, match=match):
+        load_base(folder, **options)
+    assert not list(settings.cache_dir().rglob("*.safetensors"))
+
+
+def test_a_damaged_base_says_what_is_wrong(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    weights = folder / "model.safetensors"
+    tensors = mx.load(str(weights))
+    del tensors["model.norm.weight"]
+    tensors["extra.weight"] = mx.zeros(3)
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:7]
+    mx.save_safetensors(str(weights), tensors)
+    with pytest.raises(
+        FormatError, match=r"^3 .*norm\.weight is missing, extra\.weight is unknown"
+    ):
+        load_base(folder)
+    whole = weights.read_bytes()
+    for cut in (0, 7, 100, len(whole) - 100):
+        weights.write_bytes(whole[:cut])
+        with pytest.raises(FormatError, match="damaged"):
+            load_base(folder)
+    weights.write_bytes(whole)
+    for text, match in [
+        ("[" * 100_000, "JSON"),
+        ('{"model_type": "mamba"}', "mamba"),
+        ('{"model_type": "llama"}', "lacks 'hidden_size'"),
+        (tiny.changed("llama", num_hidden_layers=10**9), "num_hidden_layers as 1000000000"),
+        (tiny.changed("llama", num_hidden_layers=5000), "5000 layers"),
+        (tiny.changed("llama", num_attention_heads=0), "num_attention_heads as 0"),
+        (tiny.changed("llama", hidden_size="64"), "hidden_size as '64'"),
+        (tiny.changed("llama", num_key_value_heads=3), "3 key-value heads"),
+        (tiny.changed("llama", rms_norm_eps=None), "malformed"),
+        (tiny.changed("llama", rope_scaling={"rope_type": "yarn"}), "rope scaling"),
+    ]:
+        (folder / "config.json").write_text(text)
+        with pytest.raises(FormatError, match=match):
+            load_base(folder)
+    weights.unlink()
+    (folder / "config.json").write_text(json.dumps(tiny.config("llama")))
+    with pytest.raises(NotFound, match="safetensors"):
+        load_base(folder)
+
+
+def test_a_failed_quantization_leaves_nothing_behind(tmp_path, monkeypatch):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tokenizer, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_base(folder, bits=4)
+    assert [p.name for p in (settings.cache_dir() / "bases").iterdir()] == [".lock"]
+
+
+# --- GGUF -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("kinds", [["Q4_1", "Q8_0"], ["Q4_0", "F16", "BF16"], ["Q5_0", "F32"]])
+def test_a_gguf_base_equals_the_same_weights_as_safetensors(tmp_path, family, kinds):
+    folder = tiny.write_base(tmp_path / "base", family)
+    stored = write_gguf(tmp_path / "base.gguf", folder, family, kinds)
+    contiguous = {name: mx.array(np.ascontiguousarray(t)) for name, t in stored.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), contiguous)
+    from_gguf, from_folder = load_base(tmp_path / "base.gguf"), load_base(folder)
+    np.testing.assert_allclose(scores(from_gguf), scores(from_folder), atol=1e-4)
+    assert from_gguf.profile.fits(from_folder.profile)
+    assert (from_gguf.window, from_gguf.eos) == (from_folder.window, from_folder.eos)
+    text = "the disk <|im_end|>is full 12 Grüße"
+    for control in (False, True):
+        ids = from_gguf.tokenizer.encode(text, control=control)
+        assert ids == from_folder.tokenizer.encode(text, control=control)
+
+
+def test_a_gguf_base_can_be_quantized_on_load(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    write_gguf(tmp_path / "base.gguf", folder, "llama", ["Q8_0"])
+    dense = scores(load_base(tmp_path / "base.gguf"))
+    close = scores(load_base(tmp_path / "base.gguf", bits=8, group_size=32))
+    assert 0 < np.abs(close - dense).mean() < 0.05 * np.abs(dense).mean()
+    with Interpreter.load(str(tmp_path / "base.gguf"), bits=4) as interpreter:
+        assert interpreter.run(tiny.program("llama"), "picnic", Options(max_tokens=4)).output_tokens
+
+
+def test_k_quants_of_a_gguf_base_are_decoded_by_the_reference_rules(tmp_path):
+    """Q6_K, the type of the official Qwen3 base, on a block made of random bytes."""
+    blocks = np.random.default_rng(0).integers(0, 256, (6, 210), np.uint8)
+    blocks[:, 208:] = np.frombuffer(np.float16(0.01).tobytes(), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_tensor("t.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q6_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tensor = read_gguf(tmp_path / "x.gguf").tensors["t.weight"]
+    expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q6_K)
+    assert tensor.shape == (6, 256)
+    assert (tensor.dense() == expected).all()
+
+
+def test_a_damaged_gguf_base_says_what_is_wrong(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    path = tmp_path / "base.gguf"
+    write_gguf(path, folder, "llama", ["Q8_0"])
+    whole = path.read_bytes()
+    for cut in (3, 30, 3000, len(whole) // 2, len(whole) - 40):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FormatError):
+            load_base(path)
+    path.write_bytes(whole.replace(b"llama.block_count", b"llama.block_c0unt"))
+    with pytest.raises(FormatError, match=r"lacks the key llama\.block_count"):
+        load_base(path)
+    path.write_bytes(whole.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"))
+    with pytest.raises(FormatError, match=r"unknown tensor blk\.1\.ffn_xp"):
+        load_base(path)
+    path.write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx"))
+    with pytest.raises(FormatError, match="pre-tokenizer None"):
+        load_base(path)
+    at = whole.index(b"llama.block_count") + len(b"llama.block_count") + 4
+    path.write_bytes(whole[:at] + (4_000_000_000).to_bytes(4, "little") + whole[at + 4 :])
+    with pytest.raises(FormatError, match="num_hidden_layers as 4000000000"):
+        load_base(path)
+
+
+def test_a_packed_layer_without_its_biases_is_refused(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    load_base(folder, bits=4)
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
+    tensors = mx.load(str(kept / "model.safetensors"))
+    del tensors["model.embed_tokens.biases"]
+    mx.save_safetensors(str(kept / "model.safetensors"), tensors)
+    with pytest.raises(FormatError, match="biases are missing"):
+        load_base(kept)
+
+
+def test_a_full_disk_while_quantizing_is_one_sentence(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    code = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from paw_mlx import DiskError; from paw_mlx.interpreter.models.load import load_base;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: load_base(Path(sys.argv[1]), bits=4)\n"
+        "except DiskError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cannot write ")
+    assert not list((settings.cache_dir() / "bases").glob("*base*"))

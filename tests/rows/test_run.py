@@ -1,0 +1,196 @@
+"""Rows without the command line: any runner, no printing, no MLX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paw_mlx.errors import DiskError, FieldError, InputTooLong, OptionError, PawError
+from paw_mlx.program import Program, Template
+from paw_mlx.rows.filter import filter_lines
+from paw_mlx.rows.part import Part, part_of
+from paw_mlx.rows.run import RowFiles, identity, is_complete, map_rows
+from paw_mlx.rows.sink import Stream
+from paw_mlx.rows.source import open_input
+from paw_mlx.rows.tally import Tally
+from paw_mlx.runner import Options, Result
+
+PROGRAM = Program(Template("", ""), None, "nobody/nothing")
+SHEET = "id,text\n1,picnic\n2,wrong\n3,picnic\n4,server\n"
+
+
+class Shouting:
+    """A runner that says its input in capitals, and takes no input `wrong`."""
+
+    def __init__(self) -> None:
+        self.max_in_flight, self.identity = 2, {"base": "none", "form": "air"}
+        self.texts: list[str] = []
+
+    def submit(self, program: Program, text: str, options: Options) -> Future[Result]:
+        self.texts.append(text)
+        future: Future[Result] = Future()
+        if text == "wrong":
+            future.set_exception(InputTooLong("too long"))
+        else:
+            future.set_result(Result(text.upper(), "stop", 0, 1, 1, 0.0, 0.0))
+        return future
+
+    def run(self, program: Program, text: str, options: Options) -> Result:
+        return self.submit(program, text, options).result()
+
+    def stream(self, program: Program, text: str, options: Options) -> Iterator[str]:
+        yield self.run(program, text, options).text
+
+    def cut_tokens(self, program: Program, text: str, options: Options) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def map_to(
+    file: Path, output: Path, *, runner: Shouting | None = None, most: int = 99, **how: Any
+) -> Tally:
+    """Map a file onto another, or only its first rows."""
+    runner, tally = runner or Shouting(), Tally()
+    with open_input(file) as source:
+        files = RowFiles.open(source, output)
+        job = identity(runner, PROGRAM, files, Options())
+        with (
+            closing(Part(output, job, files.writer, resume=True)) as sink,
+            closing(map_rows(runner, PROGRAM, files, sink, Options(), **how)) as found,
+        ):
+            for outcome in found:
+                tally.add(outcome)
+                if tally.num_rows == most:
+                    break
+    return tally
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.csv"
+    file.write_text(SHEET)
+    return file
+
+
+def test_a_sheet_gains_outputs_and_errors_from_any_runner(sheet: Path, tmp_path: Path) -> None:
+    runner, out = Shouting(), tmp_path / "out.csv"
+    tally = map_to(sheet, out, runner=runner)
+    assert runner.texts == ["picnic", "wrong", "server"]
+    assert (tally.num_rows, tally.num_failed, tally.num_repeated) == (4, 1, 1)
+    with out.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["output"] for row in rows] == ["PICNIC", "", "PICNIC", "SERVER"]
+    assert [row["error"] for row in rows] == ["", "InputTooLong: too long", "", ""]
+    with open_input(sheet) as source:
+        assert is_complete(out, source)
+
+
+def test_a_run_that_stops_goes_on_where_it_was(sheet: Path, tmp_path: Path) -> None:
+    map_to(sheet, tmp_path / "calm.csv")
+    out, runner = tmp_path / "out.csv", Shouting()
+    map_to(sheet, out, most=3)
+    assert part_of(out).read_text().count("\n") == 4
+    assert map_to(sheet, out, runner=runner).num_rows == 1
+    assert runner.texts == ["server"]
+    assert out.read_bytes() == (tmp_path / "calm.csv").read_bytes()
+
+
+def test_an_error_that_stops_a_run_says_what_it_has_left(sheet: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(InputTooLong) as raised:
+        map_to(sheet, out, stop=True)
+    row, kept = raised.value.hints
+    assert row.startswith("It is row 2's")
+    assert kept == f"{part_of(out)} holds 1 row: go on with --resume."
+
+
+def test_what_makes_two_runs_the_same_is_named(sheet: Path, tmp_path: Path) -> None:
+    with open_input(sheet) as source:
+        files = RowFiles.open(source, tmp_path / "out.jsonl", field="text", output_field="said")
+        job = identity(Shouting(), PROGRAM, files, Options(max_tokens=3, timeout_s=5.0))
+    assert len(job.pop("input_head")) == 64
+    assert list(job.items()) == [
+        ("program", PROGRAM.digest()),
+        ("input", str(sheet)),
+        ("input_bytes", len(SHEET)),
+        ("format", "csv"),
+        ("output_format", "jsonl"),
+        ("columns", ["id", "text"]),
+        ("output_field", "said"),
+        ("unordered", False),
+        ("base", "none"),
+        ("form", "air"),
+        ("max_tokens", 3),
+        ("temperature", 0.0),
+        ("seed", None),
+        ("overflow", "error"),
+        ("lookup", True),
+        ("field", "text"),
+    ]
+
+
+def test_a_stream_gets_the_head_once_even_without_rows(sheet: Path, tmp_path: Path) -> None:
+    for text, expected in [(SHEET, 5), ("id,text\n", 1)]:
+        sheet.write_text(text)
+        stream = io.BytesIO()
+        with open_input(sheet) as source:
+            files = RowFiles.open(source)
+            sink = Stream(stream, "memory", files.writer.head)
+            for _ in map_rows(Shouting(), PROGRAM, files, sink, Options()):
+                pass
+        lines = stream.getvalue().decode().splitlines()
+        assert (lines[0], len(lines)) == ("id,text,output,error", expected)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [(BrokenPipeError(32, "gone"), BrokenPipeError), (OSError(28, "full"), DiskError)],
+)
+def test_a_stream_says_why_it_takes_no_more(refusal: OSError, error: type[OSError]) -> None:
+    class Refusing(io.BytesIO):
+        def flush(self) -> None:
+            raise refusal
+
+    with pytest.raises(error) as raised:
+        Stream(Refusing(), "memory").write(1, b"x", False)
+    assert isinstance(raised.value, PawError) == (error is DiskError)
+
+
+def test_a_field_that_cannot_be_meant_is_an_error_of_its_own(sheet: Path) -> None:
+    for names in ({"field": "no"}, {"output_field": "error"}):
+        with open_input(sheet) as source, pytest.raises(FieldError) as raised:
+            RowFiles.open(source, **names)
+        assert isinstance(raised.value, OptionError)
+
+
+@pytest.mark.parametrize(("on_error", "kept"), [("keep", [1, 2, 3]), ("drop", [1, 3])])
+def test_lines_with_a_label_are_kept(tmp_path: Path, on_error: str, kept: list[int]) -> None:
+    file = tmp_path / "a.log"
+    file.write_text("picnic\nwrong\npicnic\nserver\n")
+    with open_input(file) as source:
+        labels = [" Picnic"]
+        found = filter_lines(Shouting(), PROGRAM, source, labels, Options(), on_error=on_error)
+        assert [outcome.item.number for outcome, keep in found if keep] == kept
+
+
+def test_rows_and_functions_need_no_mlx() -> None:
+    code = (
+        "import json, sys, paw_mlx.rows.run, paw_mlx.rows.filter, paw_mlx.functions\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {"mlx", "click", "tokenizers"}.isdisjoint(json.loads(done.stdout))

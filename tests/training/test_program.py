@@ -1,0 +1,161 @@
+"""Training on tiny bases: the right loss, the right rows, a program that has learned."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+import tiny
+
+from paw_mlx import (
+    AdapterMismatch,
+    CompileError,
+    InputTooLong,
+    Interpreter,
+    OptionError,
+    Options,
+    formats,
+)
+from paw_mlx.cases import Case
+from paw_mlx.interpreter.adapters import lora
+from paw_mlx.interpreter.engine.kv import KV
+from paw_mlx.interpreter.engine.scoring import make_batch
+from paw_mlx.interpreter.models.load import load_base
+from paw_mlx.training.program import Parameters, Trainer, shots, split, train
+from paw_mlx.training.recipe import Recipe
+
+WORDS = ["disk", "server", "picnic", "spring", "Friday", "down", "full", "welcome"]
+CASES = [Case(f"{a} {b}", "1" if {a, b} & {"disk", "down"} else "0") for a in WORDS for b in WORDS]
+RECIPE = Recipe(rank=4, alpha=8.0, steps=40, learning_rate=1e-2, shots=2)
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def base(request, tmp_path):
+    return load_base(tiny.write_base(tmp_path / "base", request.param))
+
+
+def test_a_shared_prefix_changes_neither_loss_nor_gradient(base):
+    template = tiny.program("llama").template
+    trainer = Trainer(base, template, RECIPE)
+    parameters = trainer.initial()
+    for pair in parameters.values():  # B begins as zero, and then A has no gradient
+        pair[1] = 0.1 * mx.random.normal(pair[1].shape, key=mx.random.key(1))
+    cases = [Case("disk full", "ALERT"), Case("the picnic on Friday", "QUIET"), Case("", "x")]
+    encode = base.tokenizer.encode
+
+    def row_by_row(parameters: Parameters) -> mx.array:
+        """The definition: every row alone, prefix and all, nothing padded or shared."""
+        lora.attach(base.groups, trainer.pairs(parameters))
+        losses = []
+        for case in cases:
+            prompt = encode(template.prefix, control=True) + encode(case.input)
+            prompt += encode(template.suffix, control=True)
+            output = [*encode(case.output), base.end]
+            hidden = base.model.hidden(mx.array([prompt + output[:-1]]), KV(base.model.num_layers))
+            logits = base.model.logits(hidden)[0, len(prompt) - 1 :]
+            losses.append(nn.losses.cross_entropy(logits, mx.array(output)))
+        return mx.concatenate(losses).mean()
+
+    batch = make_batch(base, template, cases)
+    ours = mx.value_and_grad(trainer.loss)(parameters, batch)
+    right = mx.value_and_grad(row_by_row)(parameters)
+    assert float(ours[0]) == pytest.approx(float(right[0]), abs=1e-5)
+    for site, pair in right[1].items():
+        for mine, expected in zip(ours[1][site], pair, strict=True):
+            assert np.abs(np.array(expected)).max() > 0
+            np.testing.assert_allclose(np.array(mine), np.array(expected), atol=2e-5)
+
+
+def test_a_trained_program_has_learned_and_survives_its_file(base, tmp_path):
+    steps = []
+    trained = train(base, "Triage.", CASES, RECIPE, steps.append)
+    assert [step.number for step in steps] == list(range(1, 41))
+    assert trained.after.loss < 0.5 * trained.before.loss
+    assert trained.after.accuracy > trained.before.accuracy == 0
+    checked = {s.number: s.held_out_loss for s in steps if s.held_out_loss is not None}
+    assert checked[trained.best_step] == min(checked.values())
+    assert trained.after.loss == pytest.approx(checked[trained.best_step], rel=1e-3)
+    assert trained.program.spec == "Triage."
+    path = tmp_path / "triage.paw"
+    formats.save(trained.program, path, dtype="f32", profile=base.profile)
+    with Interpreter.load(str(tmp_path / "base")) as interpreter:
+        loaded = formats.load(path)
+        _, held_out = split(CASES, RECIPE)
+        score = interpreter.score(loaded, held_out)
+        assert score.accuracy == trained.after.accuracy
+        said = [
+            interpreter.run(loaded, case.input, Options(max_tokens=8)).text for case in held_out
+        ]
+        right = sum(text == case.output for text, case in zip(said, held_out, strict=True))
+        assert right / len(held_out) == score.accuracy
+
+
+def test_a_training_that_diverges_says_so(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    with pytest.raises(CompileError, match=r"diverged: the loss of step \d+ is nan"):
+        train(base, "Triage.", CASES, Recipe(rank=4, alpha=1e20, learning_rate=1e20))
+
+
+def test_a_second_training_on_one_base_begins_bare(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    recipe = Recipe(rank=2, alpha=4.0, steps=2)
+    first, second = (train(base, "Triage.", CASES, recipe) for _ in range(2))
+    assert first.before == second.before
+    assert first.program.digest() == second.program.digest()
+
+
+def test_training_goes_on_from_a_program(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    first = train(base, "Triage.", CASES, RECIPE)
+    more = Recipe(rank=4, alpha=16.0, steps=1, learning_rate=1e-9, shots=2)  # another scale
+    second = train(base, "Triage.", CASES, more, start_from=first.program.adapter)
+    assert second.before.accuracy == first.before.accuracy
+    assert second.after.loss == pytest.approx(first.after.loss, rel=1e-3)
+    with pytest.raises(AdapterMismatch, match=r"needs rank 2 .* this has \(4,\)"):
+        train(base, "x", CASES, Recipe(rank=2, alpha=4.0), start_from=first.program.adapter)
+
+
+def test_scores_are_those_of_what_is_stored(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    recipe = Recipe(rank=32, alpha=64.0, steps=10, learning_rate=1e-2)
+    trained = train(base, "Triage.", CASES, recipe, dtype="q4_0")
+    assert trained.program.adapter.dtypes == ("q4_0",)
+    with Interpreter(base) as interpreter:
+        assert interpreter.score(trained.program, split(CASES, recipe)[1]) == trained.after
+
+
+def test_training_repeats_with_its_seed(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    short = {"steps": 3, "rank": 2, "alpha": 4.0}
+    programs = [
+        train(load_base(folder), "Triage.", CASES, Recipe(**short, seed=seed)).program
+        for seed in (1, 1, 2)
+    ]
+    assert programs[0].digest() == programs[1].digest() != programs[2].digest()
+
+
+def test_rows_held_out_are_never_trained_on():
+    twice = [*CASES, *CASES]
+    rows, held_out = split(twice, RECIPE)
+    assert not {row.input for row in rows} & {row.input for row in held_out}
+    assert sorted(rows + held_out) == sorted(twice)
+    shown = shots(rows, 4)
+    assert sorted(row.output for row in shown) == ["0", "0", "1", "1"]
+
+
+def test_what_cannot_be_trained_is_refused(base):
+    for num in (1, 5, 10):  # 10: enough until two are shown and one is held out
+        with pytest.raises(OptionError, match="fewer than one batch of 8"):
+            train(base, "Triage.", CASES[:num], RECIPE)
+    with pytest.raises(InputTooLong, match="of the longest case"):
+        train(base, "Triage.", [*CASES, Case("0 " * 300, "ALERT")] * 3, RECIPE)
+    for wrong in (
+        {"rank": 0},
+        {"alpha": 0},
+        {"learning_rate": -1},
+        {"held_out": 1.0},
+        {"seed": -1},
+    ):
+        with pytest.raises(OptionError):
+            Recipe(**wrong)
