@@ -41,7 +41,7 @@ NUM_PROGRAMS = 16
 @click.option("--program", type=click.Path(path_type=Path), default=EXAMPLES / "email-triage")
 @click.option("--copying", type=click.Path(path_type=Path), default=EXAMPLES / "json-repair")
 @click.option("--num", default=1000, show_default=True, help="Inputs.")
-@click.option("--max-rows", default=MAX_ROWS, show_default=True, help="Calls decoded at once.")
+@click.option("--max-rows", default=MAX_ROWS, show_default=True, help="Calls that decode at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def main(base: str, program: Path, copying: Path, num: int, max_rows: int, as_json: bool) -> None:
     """Measure batches, mixed programs, prefixes, switching and drafts; print the ratios."""

@@ -22,7 +22,7 @@ from paw_mlx.convert.sources import (
     source_name,
 )
 from paw_mlx.errors import DiskError, FormatError, NotFound, OptionError, listed
-from paw_mlx.files import replacing
+from paw_mlx.files import find_files, is_litter, replacing
 from paw_mlx.formats.fingerprint import RECORD, base_fingerprint, fingerprint
 from paw_mlx.formats.gguf_reader import read_gguf
 from paw_mlx.formats.untrusted import json_object, read_bytes
@@ -72,7 +72,8 @@ def convert_base(
         texts[TOKENIZER_CONFIG] = _make_tokenizer_config(source, base)
     with replacing(out) as folder:
         folder.mkdir()
-        write_base(base, make_model(base.config), folder, bits, group_size, {RECORD: record})
+        model = make_model(base.config)
+        write_base(base, model, folder, bits, group_size, {RECORD: record}, progress)
         config = folder / "config.json"
         made = _read_json(config)
         made[RECORD]["fingerprint"] = fingerprint(folder)
@@ -95,7 +96,8 @@ def _check_out(source: Path, out: Path) -> None:
             f"{out} exists, and is no converted base", hint="Name a new folder, or remove that one."
         )
     written = {config.name, "model.safetensors", *TEXTS}
-    if others := sorted(path.name for path in out.iterdir() if path.name not in written):
+    names = sorted(path.name for path in out.iterdir())
+    if others := [name for name in names if name not in written and not is_litter(name)]:
         raise OptionError(
             f"{out} also holds {listed(others)}, which converting would remove",
             hint="Name a new folder.",
@@ -121,7 +123,7 @@ def _check_mlx_lm(base: Source) -> None:
 
 def _check_room(source: Path, out: Path, base: Source, bits: int | None) -> None:
     """Raise DiskError if the disk has less room than the weights alone will take."""
-    files = [source] if source.is_file() else list(source.glob("*.safetensors"))
+    files = [source] if source.is_file() else find_files(source, "*.safetensors")
     needed = sum(file.stat().st_size for file in files)
     if bits:
         width = base.dtype.size * 8 if bits == 16 else bits

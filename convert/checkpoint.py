@@ -31,13 +31,12 @@ from paw_mlx.formats.checkpoint import (
     MAPPER,
     META,
     PUBLISHED_MAPPER,
-    CompilerMeta,
-    is_converted,
+    read_converted,
 )
 from paw_mlx.formats.tensors import safetensors_index
 from paw_mlx.interpreter.base.packing import PACKED_BITS, PARTS
 from paw_mlx.locks import locked
-from paw_mlx.progress import Progress, quiet
+from paw_mlx.progress import Progress, advance, quiet
 
 BITS, GROUP_SIZE = (*PACKED_BITS, 16, 32), 64
 _STAMP = ".stamp"
@@ -56,7 +55,7 @@ def convert_compiler(source: Path, out: Path, *, bits: int = 8, progress: Progre
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise NotFound(f"{source} is no folder, and a compiler is one")
-    if is_converted(source):
+    if read_converted(source):
         raise OptionError(
             f"{source} is converted already",
             hint="Use it as it is, or convert the compiler that it came from.",
@@ -104,8 +103,8 @@ def _is_packed(name: str, shape: tuple[int, ...], bits: int) -> bool:
 def _is_done(out: Path, stamp: str, upstream: Upstream, bits: int) -> bool:
     if not out.exists() and not out.is_symlink():
         return False
-    made = CompilerMeta.read(out).conversion if is_converted(out) else None
-    if made is None or made.get("stamp") != stamp:
+    made = read_converted(out)
+    if made is None or (made.conversion or {}).get("stamp") != stamp:
         raise OptionError(
             f"{out} exists, and is no conversion of {upstream.name} to {bits} bits",
             hint="Name a new folder, or remove that one.",
@@ -136,7 +135,7 @@ def _write_weights(upstream: Upstream, partial: Path, bits: int, progress: Progr
         if path.exists():
             continue
         of = f"layer {i} of {upstream.num_layers}" if i else "the embedding"
-        progress(f"converting {of}")
+        advance(progress, i, len(shards), f"converting {of}")
         tensors = _make_shard(upstream, names, bits)
         with replacing(path) as temporary:
             try:
@@ -145,6 +144,7 @@ def _write_weights(upstream: Upstream, partial: Path, bits: int, progress: Progr
                 raise DiskError(f"cannot write {path}: {error}") from error
         del tensors  # before the next are made
         mx.clear_cache()
+    advance(progress, len(shards), len(shards))
 
 
 def _shard_paths(upstream: Upstream, folder: Path) -> list[Path]:

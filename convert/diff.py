@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paw_mlx.adapter import Lora, Site
@@ -59,7 +59,7 @@ class Diff:
     meta: MetaChanges
     only_a: tuple[Site, ...]
     only_b: tuple[Site, ...]
-    sites: Mapping[Site, Moved]
+    sites: Mapping[Site, Moved] = field(repr=False)
 
     @property
     def adapter(self) -> Moved:

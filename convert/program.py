@@ -16,11 +16,11 @@ from paw_mlx import formats, hub, prompts
 from paw_mlx.adapter import Adapter
 from paw_mlx.convert import torch_adapter
 from paw_mlx.convert.compare import compare
-from paw_mlx.convert.receipt import Receipt
+from paw_mlx.convert.receipt import Receipt, ReceiptError
 from paw_mlx.errors import FormatError, OptionError, listed
 from paw_mlx.files import replacing
 from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes
-from paw_mlx.profiles import PROFILES, Profile, find_profile
+from paw_mlx.profiles import PROFILES, Profile, find_fitting, find_profile
 from paw_mlx.program import Program, Template
 from paw_mlx.progress import Progress, quiet
 
@@ -73,6 +73,7 @@ def convert(
     pseudo_program: str | None = None,
     rank: int | None = None,
     alpha: float | None = None,
+    rslora: bool = False,
     offline: bool = False,
     progress: Progress = quiet,
 ) -> Converted:
@@ -82,7 +83,8 @@ def convert(
     without it, `out`'s suffix tells (.paw, .gguf). `dtype` None keeps what the layout can hold.
     `interpreter` names the base where the source does not. An adapter becomes a program by a
     `template`, or by a `pseudo_program` (and the `spec` it came from). `rank` and `alpha` are
-    those of a torch checkpoint without a config. All are texts, not paths.
+    those of a torch checkpoint without a config, and `rslora` says that its scale is
+    alpha / sqrt(rank). All are texts, not paths.
 
     Raises NotFound, FormatError, AdapterMismatch, OptionError, HubError or DiskError; whatever
     is raised, `out` is as it was.
@@ -92,11 +94,14 @@ def convert(
     layout = _choose_layout(to, out)
     path = hub.resolve_adapter(str(source), offline=offline, progress=progress)
     _check_out(path, out, layout)
-    if (rank is not None or alpha is not None) and not torch_adapter.is_torch(path):
-        raise OptionError("rank and alpha are for torch checkpoints: this layout says its own")
+    if (rank is not None or alpha is not None or rslora) and not torch_adapter.is_torch(path):
+        formats.sniff(path)  # what is there may be nothing at all
+        raise OptionError(
+            "rank, alpha and rslora are for torch checkpoints: this layout says its own"
+        )
     profile = _find_profile(interpreter, offline, progress) if interpreter else None
-    found = read_any(path, profile, rank=rank, alpha=alpha)
-    profile = profile or _profile_of_source(path, found.interpreter)
+    found = read_any(path, profile, rank=rank, alpha=alpha, rslora=rslora)
+    profile = profile or _profile_of_source(path, found, progress)
     program = None
     if layout in _PROGRAMS:
         program = _make_program(found, profile, template, spec, pseudo_program)
@@ -121,14 +126,15 @@ def read_any(
     *,
     rank: int | None = None,
     alpha: float | None = None,
+    rslora: bool = False,
 ) -> Artifact:
     """Read an adapter or program in any layout, torch's included.
 
-    `rank` and `alpha` are for torch checkpoints, which do not say them; the others say their
-    own. NotFound, FormatError, OptionError, or AdapterMismatch if it does not fit `profile`.
+    `rank`, `alpha` and `rslora` are for torch checkpoints, which do not say them; the others say
+    their own. NotFound, FormatError, OptionError, or AdapterMismatch if it does not fit `profile`.
     """
     if torch_adapter.is_torch(path):
-        found = torch_adapter.read(path, profile, rank=rank, alpha=alpha)
+        found = torch_adapter.read(path, profile, rank=rank, alpha=alpha, rslora=rslora)
         return Artifact("torch", found.adapter, found.interpreter)
     layout = formats.sniff(path)
     if layout in _PROGRAMS:
@@ -141,25 +147,32 @@ def read_any(
 
 
 def _prove(read: Adapter, written: Path, profile: Profile, out: Path) -> Receipt:
-    """Read back what was written, and return the receipt; FormatError if it is another adapter."""
+    """Read back what was written, and return the receipt; ReceiptError for another adapter."""
     receipt = compare(read, formats.load_adapter(written, profile))
     if receipt.ok:
         return receipt
-    raise FormatError(
-        f"what was written to {out} is not what was read: {listed(receipt.problems)}",
-        hint="Nothing was kept. This is a bug: please report it with the two layouts.",
+    raise ReceiptError(
+        f"what was written to {out} is not what was read: {listed(receipt.problems)}", receipt
     )
 
 
-def _profile_of_source(source: Path, base: str) -> Profile:
-    """Find the profile of the base that the source itself names."""
-    profile = find_profile(base)
-    if profile is None:
-        raise OptionError(
-            f"{source} does not name a base that is known: {base or 'it names none'}",
-            hint="Name it: --interpreter qwen3-0.6b, a hub repo, or a folder with its config.json.",
-        )
-    return _named(profile, base)
+def _profile_of_source(source: Path, found: Artifact, progress: Progress) -> Profile:
+    """Find the profile of the base that the source itself names.
+
+    Of a base that is not known by its name, the sizes are those of a known one where the adapter
+    fits it up to the last layer; its name stays, for its weights are its own.
+    """
+    base, fitting = found.interpreter, find_fitting(found.adapter)
+    if profile := find_profile(base):
+        return _named(profile, base)
+    if base and fitting and found.adapter.layers[-1] == fitting.num_layers - 1:
+        progress(f"{base} is not known by its name; the adapter's sizes are {fitting.name}'s")
+        return replace(fitting, name=base, repos=(base,), compiler="")
+    likely = f"{fitting.name}, whose sizes fit; or " if fitting else ""
+    raise OptionError(
+        f"{source} does not name a base that is known: {base or 'it names none'}",
+        hint=f"Name it with --interpreter: {likely}a hub repo, or a folder with its config.json.",
+    )
 
 
 def _choose_layout(to: str | None, out: Path) -> str:
@@ -174,7 +187,7 @@ def _find_profile(reference: str, offline: bool, progress: Progress) -> Profile:
     """Find the profile of a base, under the name its user gave it; a known one needs no files."""
     if reference in PROFILES:
         return PROFILES[reference]
-    profile = find_profile(reference)
+    profile = None if hub.local(reference) else hub.find_namesake(reference)
     if profile is None:
         path = hub.resolve_config(reference, offline=offline, progress=progress)
         if path.name == "config.json":

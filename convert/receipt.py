@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from paw_mlx.adapter import Lora, Site
+from paw_mlx.errors import FormatError
 
 _NUMBERS = ("max_abs", "max_rel", "bound")
 
@@ -74,6 +75,9 @@ class Receipt:
     """Every site of either side, sorted. It is `ok` if no site has a problem."""
 
     sites: tuple[SiteReceipt, ...]
+
+    def __repr__(self) -> str:
+        return f"<Receipt: {self}>"
 
     @cached_property
     def problems(self) -> list[str]:
@@ -183,6 +187,21 @@ def _arrow(before: str, after: str) -> str:
 
 def _finite_or_none(number: float) -> float | None:
     return number if math.isfinite(number) else None
+
+
+class ReceiptError(FormatError):
+    """What was written is not what was read; `receipt` tells where."""
+
+    def __init__(self, message: str, receipt: Receipt) -> None:
+        super().__init__(
+            message,
+            hint="Nothing was kept. This is a bug: please report it with the two layouts.",
+        )
+        self.receipt = receipt
+
+    def record(self, *, hints: bool = True) -> dict[str, Any]:
+        """Return the error as JSON has it, and the receipt."""
+        return super().record(hints=hints) | {"receipt": self.receipt.record()}
 
 
 def percent(share: float) -> str:

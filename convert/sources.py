@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paw_mlx import hub
 from paw_mlx.formats.untrusted import read_bytes
 
 MAX_TEXT_BYTES = 64 << 20
@@ -31,7 +32,4 @@ def read_texts(folder: Path) -> dict[str, bytes]:
 
 def source_name(source: Path) -> str:
     """Return the repo of what lies in the Hugging Face cache, or else a file's or folder's name."""
-    for path in (source.absolute(), source.absolute().parent):
-        if path.parent.name == "snapshots":
-            return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-    return source.resolve().name
+    return hub.origin(source) or source.resolve().name

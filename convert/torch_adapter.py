@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from paw_mlx.adapter import Adapter, Lora, Matrix
 from paw_mlx.convert import torch_zip
 from paw_mlx.convert.torch_pickle import StateDict, open_state_dict
 from paw_mlx.errors import AdapterMismatch, FormatError, OptionError, listed
+from paw_mlx.files import find_files
 from paw_mlx.formats import peft
 from paw_mlx.formats.lora_names import is_lora, locate
 from paw_mlx.formats.peft_refusals import check_tensors
 from paw_mlx.formats.sites import Found
+from paw_mlx.formats.summary import Summary
 from paw_mlx.formats.tensors import FLOATS, Raw
 from paw_mlx.formats.untrusted import MAX_TEXT_BYTES, json_object, read_bytes, shown
 from paw_mlx.profiles import Profile, find_profile
@@ -45,12 +48,18 @@ def is_torch(path: Path) -> bool:
 
 
 def read(
-    path: Path, profile: Profile | None, *, rank: int | None = None, alpha: float | None = None
+    path: Path,
+    profile: Profile | None,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+    rslora: bool = False,
 ) -> Found:
     """Read the adapter in a PEFT folder with a .bin, a state dict or a training checkpoint.
 
     `alpha` is needed where no adapter_config.json lies beside the file, and `rank`, if given, is
-    checked. NotFound, FormatError; AdapterMismatch if it does not fit `profile` or the base it
+    checked. With `rslora` the scale is alpha / sqrt(rank), as such a config says itself.
+    NotFound, FormatError; AdapterMismatch if it does not fit `profile` or the base it
     names; OptionError for a rank or alpha that is absent, impossible or contradicted.
     """
     path = Path(path)
@@ -61,16 +70,33 @@ def read(
     with ExitStack() as stack:
         tensors = _open(path, stack)
         if config is None:
-            found = Found(_make_adapter(path, tensors.of_lora(), profile, alpha), "")
+            found = Found(_make_adapter(path, tensors.of_lora(), profile, alpha, rslora), "")
         else:
             # Only a checkpoint may hold the base besides; in a PEFT file it would be a part of it.
             is_peft = _find_file(path).name == PEFT_BIN
             found = peft.adapter_of(config, tensors if is_peft else tensors.of_lora(), profile)
-    _check_options(found.adapter, rank, alpha)
+    if config is not None and rslora and not config.get("use_rslora"):
+        raise OptionError(
+            f"the {peft.CONFIG} beside {path.name} does not say use_rslora",
+            hint="Leave --rslora out: the config says how alpha scales.",
+        )
+    _check_options(found.adapter, rank, None if rslora else alpha)
     found.adapter.check_finite()
     if base := profile or find_profile(found.interpreter):
         base.check(found.adapter)
     return found
+
+
+def summarize(path: Path) -> Summary:
+    """Summarize the adapter in a file or folder of torch's; alphas and scales are none where no
+    config says them."""
+    folder = path if path.is_dir() else path.parent
+    if (folder / peft.CONFIG).is_file():
+        found = read(path, None)
+        return Summary.of(path, "torch", found.adapter, found.interpreter)
+    found = read(path, None, alpha=1.0)
+    summary = Summary.of(path, "torch", found.adapter, found.interpreter)
+    return replace(summary, alphas=(), scales=())
 
 
 class _Tensors(Mapping[str, Raw | Matrix]):
@@ -153,7 +179,7 @@ def _find_file(path: Path) -> Path:
 
 
 def _find_indexes(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{INDEX}"))
+    return find_files(folder, f"*{INDEX}")
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
@@ -174,16 +200,21 @@ def _is_plain(file: object) -> bool:
 
 
 def _make_adapter(
-    path: Path, tensors: _Tensors, profile: Profile | None, alpha: float | None
+    path: Path, tensors: _Tensors, profile: Profile | None, alpha: float | None, rslora: bool
 ) -> Adapter:
     """Make the adapter of tensors without a config."""
     pairs, _ = locate(tensors, profile)
     if alpha is None:
         raise OptionError(
             f"{path} does not say its alpha, and the scale is alpha / rank: give --alpha",
-            hint=f"Or put the {peft.CONFIG} that it was trained with beside it.",
+            hint="With --rslora where it is alpha / sqrt(rank). Or put the "
+            f"{peft.CONFIG} that it was trained with beside it.",
         )
-    sites = {site: Lora(*peft.matrices(tensors, pair), alpha) for site, pair in pairs.items()}
+    sites = {}
+    for site, pair in pairs.items():
+        A, B = peft.matrices(tensors, pair)
+        # alpha / rank is the scale everywhere else, so rsLoRA's square root moves into alpha.
+        sites[site] = Lora(A, B, alpha * math.sqrt(A.shape[0]) if rslora else alpha)
     turned = [site for site, lora in sites.items() if lora.rank > max(lora.shape)]
     if turned:
         raise AdapterMismatch(

@@ -26,9 +26,9 @@ from paw_mlx.convert.torch_tensors import (
     TensorInfo,
     read_storage,
 )
-from paw_mlx.convert.torch_zip import Archive, open_file
+from paw_mlx.convert.torch_zip import Archive
 from paw_mlx.errors import FormatError, listed
-from paw_mlx.formats.untrusted import shown
+from paw_mlx.formats.untrusted import open_file, shown
 
 MAX_TENSORS = 10_000
 MAX_PICKLE_BYTES = 16 << 20

@@ -9,15 +9,14 @@ nothing later allocates more than the file holds. Further members are tolerated 
 from __future__ import annotations
 
 import re
-import stat
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from paw_mlx.errors import ClosedError, FormatError, NotFound
-from paw_mlx.formats.untrusted import shown
+from paw_mlx.errors import ClosedError, FormatError
+from paw_mlx.formats.untrusted import open_file, shown
 
 MAX_MEMBERS = 10_100
 _MAX_DIRECTORY_BYTES = 4 << 20  # of the archive's own list of members
@@ -130,27 +129,17 @@ class Archive:
 
 
 def is_torch(path: Path) -> bool:
-    """Return whether a regular file begins as torch's do, those refused by name included."""
-    try:
-        with open_file(path) as file:
-            head = file.read(512)
-    except (FormatError, NotFound):
+    """Return whether a regular file begins as torch's do, those refused by name included.
+
+    FormatError or DiskError for one that cannot be read or only stands in for a file.
+    """
+    if not path.is_file():
         return False
+    with open_file(path) as file:
+        head = file.read(512)
     first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     is_zip = head[:4] == b"PK\3\4" and _FIRST.match(first) is not None
     return is_zip or head.startswith(_LEGACY)
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Open a regular file; NotFound or FormatError."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise FormatError(f"{path} is not a regular file")
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"no such file: {path}") from error
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _check_magic(file: BinaryIO) -> None:

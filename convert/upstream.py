@@ -21,11 +21,12 @@ from typing import Any
 from paw_mlx.convert.sources import MAX_TEXT_BYTES, TOKENIZER, read_texts, source_name
 from paw_mlx.convert.torch_pickle import open_state_dict
 from paw_mlx.errors import FormatError, NotFound
+from paw_mlx.files import find_files
 from paw_mlx.formats.checkpoint import (
     ENCODER,
     META,
     PUBLISHED_MAPPER,
-    CompilerMeta,
+    Checkpoint,
     Shapes,
     check_fit,
     check_mapper,
@@ -86,7 +87,7 @@ def read_upstream(source: Path) -> Upstream:
         if not path.exists():
             missing = path.relative_to(source)
             raise NotFound(f"{source} is no published compiler: it has no {missing}")
-    meta = CompilerMeta.read(source).record
+    meta = Checkpoint.read(source).record
     config = json_object(read_bytes(folder / "config.json", MAX_TEXT_BYTES), "config.json")
     model = llama.Model(encoder_args(config))  # the one that will run it; nothing is evaluated
     shapes = {name: shape for name, shape in shapes_of(model).items() if name != "lm_head.weight"}
@@ -108,7 +109,7 @@ def _find_files(folder: Path, shapes: Shapes, ignored: str) -> dict[str, Path]:
     files: dict[str, Path] = {}
     found: dict[str, tuple[int, ...]] = {}
     problems = []
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in find_files(folder, "*.safetensors"):
         for name, slot in safetensors_index(file).items():
             if surplus.fullmatch(name):
                 continue

@@ -13,7 +13,7 @@ same dtype is exact, and nothing is decoded before someone asks for numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ class Matrix:
 
     dtype: str
     shape: tuple[int, int]
-    data: np.ndarray
+    data: np.ndarray = field(repr=False)
 
     def __post_init__(self) -> None:
         expected = (self.shape[0], row_bytes(self.dtype, self.shape[1]))
@@ -144,6 +144,12 @@ class Adapter:
             raise AdapterMismatch(
                 f"the ranks of A and B differ at {len(wrong)} sites: {listed(wrong)}"
             )
+
+    def __repr__(self) -> str:
+        numbers = {"rank": self.ranks, "alpha": self.alphas, "dtype": self.dtypes}
+        told = ", ".join(f"{name} {listed(values)}" for name, values in numbers.items())
+        layers = f"layers {self.layers[0]} to {self.layers[-1]}"
+        return f"<Adapter: {len(self.sites)} sites in {layers}, {told}>"
 
     @cached_property
     def ranks(self) -> tuple[int, ...]:

@@ -6,19 +6,21 @@ the one that PAW_MLX_DEVICE names, or MLX's own choice.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import blas
+from . import blas, settings
 
-blas.load()  # before the next line
+blas.load()  # before mlx.core, as the next line
+settings.keep_float32()
 
 import mlx.core as mx  # noqa: E402
 
-from . import settings  # noqa: E402
-from .errors import OptionError  # noqa: E402
+from .errors import ClosedError, OptionError  # noqa: E402
 
 _assumed = False  # whether a GPU is taken for granted, in every thread
+_computing: int | None = None  # the process that computes
 
 
 def on_gpu() -> bool:
@@ -38,6 +40,36 @@ def assume_gpu() -> Iterator[None]:
         yield
     finally:
         _assumed = before
+
+
+def claim() -> None:
+    """Make this the process that computes.
+
+    ClosedError in a child forked from one that does: MLX's threads stay behind, and it would
+    wait for them for ever.
+    """
+    global _computing
+    if is_forked():
+        raise ClosedError(
+            "this process was forked from one that had loaded a base, and cannot compute",
+            hint='Start processes with "spawn" (`multiprocessing.get_context("spawn")`), or load '
+            "bases in the child alone.",
+        )
+    _computing = os.getpid()
+
+
+def is_forked() -> bool:
+    """Return whether this process was forked from one that computes."""
+    return _computing not in (None, os.getpid())
+
+
+def wire_memory() -> None:
+    """Let Metal keep what is in use in memory, up to what the GPU recommends, as mlx-lm does.
+
+    Without it macOS may page weights out between two calls. Elsewhere nothing happens.
+    """
+    if mx.metal.is_available() and mx.default_device() == mx.Device(mx.gpu):
+        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
 def _choose() -> None:

@@ -13,7 +13,7 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     ├─ NotFound         (LookupError)   no such program, interpreter or path
     ├─ HubError         (OSError)       network, checksum
     │  └─ OfflineError                  offline, and not on this machine
-    ├─ DiskError        (OSError)       a file cannot be written, or there is no room
+    ├─ DiskError        (OSError)       a file cannot be read or written, or there is no room
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
     ├─ CompileError     (RuntimeError)  making a program failed
     │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
@@ -88,7 +88,7 @@ class OfflineError(HubError):
 
 
 class DiskError(PawError, OSError):
-    """A file cannot be written, or the disk has no room for it."""
+    """A file may not be read or cannot be written, or the disk has no room for it."""
 
 
 class InputTooLong(PawError, ValueError):

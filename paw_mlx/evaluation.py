@@ -11,31 +11,40 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from .cases import Case
 from .errors import OptionError, PawError
-from .functions import Function
-from .runner import Options
+from .functions import Function, as_input
+from .rows.flow import outcomes
+from .runner import Options, Result
 
 _Z = 1.959964  # of 95 %, two-sided
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A case as it stands, and what came of it; `error` says why it could not be run."""
+    """A case as it stands, and what came of it; `error` says why it could not be run.
+
+    `finish_reason` is the result's: an output of `length` was cut before its end.
+    """
 
     input: str
     expected: str
     output: str
     error: str | None = None
+    finish_reason: str | None = None
 
     @classmethod
-    def of(cls, case: Case, answer: str | PawError) -> Judged:
+    def of(cls, case: Case, answer: str | Result | PawError) -> Judged:
         """Judge one answer."""
         if isinstance(answer, PawError):
             return cls(case.input, case.output, "", str(answer))
-        return cls(case.input, case.output, answer.strip())
+        if isinstance(answer, str):
+            return cls(case.input, case.output, answer.strip())
+        text = answer.text.strip()
+        return cls(case.input, case.output, text, finish_reason=answer.finish_reason)
 
     @property
     def right(self) -> str:
@@ -46,6 +55,11 @@ class Judged:
     def correct(self) -> bool:
         """Whether the output is the right one."""
         return self.error is None and self.output == self.right
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the output was not cut before its end."""
+        return self.finish_reason != "length"
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,11 @@ class Report:
     def num_failed(self) -> int:
         """How many cases could not be run."""
         return sum(one.error is not None for one in self.judged)
+
+    @property
+    def num_unended(self) -> int:
+        """How many outputs were cut before their end."""
+        return sum(not one.is_whole for one in self.judged)
 
     @property
     def accuracy(self) -> float:
@@ -131,11 +150,12 @@ def judge(
     if not cases:
         raise OptionError("there are no cases to judge by")
     start, judged = time.perf_counter(), list[Judged]()
-    answers = function.map((case.input for case in cases), options, on_error="return")
-    for case, answer in zip(cases, answers, strict=True):
-        judged.append(Judged.of(case, answer))
-        if on_case:
-            on_case(judged[-1])
+    rows = ((case, as_input(case.input)) for case in cases)
+    with closing(outcomes(function.runner, function.program, rows, options or Options())) as found:
+        for case, answer, _ in found:
+            judged.append(Judged.of(case, answer))
+            if on_case:
+                on_case(judged[-1])
     return Report(judged, time.perf_counter() - start)
 
 

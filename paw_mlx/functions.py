@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from .errors import OptionError, PawError
 from .program import Program
 from .rows import flow
-from .runner import Options, Result, Runner
+from .runner import Options, Pieces, Result, Runner, check_text
 
 
 class Function:
@@ -26,7 +26,10 @@ class Function:
         self.runner, self.program = runner, program
 
     def __call__(self, text: str, **changes: Any) -> str:
-        """Return the output for one input, stripped. InputTooLong if it exceeds the window."""
+        """Return the output for one input, stripped.
+
+        InputTooLong if it exceeds the window, OptionError if it is no text.
+        """
         return self.run(text, **changes).text
 
     def run(self, text: str, options: Options | None = None, **changes: Any) -> Result:
@@ -41,8 +44,11 @@ class Function:
         """Start a call and return at once. Its `cancel()` works while it runs, too."""
         return self.runner.submit(self.program, text, _options(options, changes))
 
-    def stream(self, text: str, options: Options | None = None, **changes: Any) -> Iterator[str]:
-        """Return the output for one input, in pieces as they are decoded."""
+    def stream(self, text: str, options: Options | None = None, **changes: Any) -> Pieces:
+        """Return the output for one input, in pieces as they are decoded.
+
+        When there are no more, the `result` of what is returned has counts and seconds.
+        """
         return self.runner.stream(self.program, text, _options(options, changes))
 
     @overload
@@ -89,7 +95,7 @@ class Function:
             raise OptionError(f"on_error is raise or return, not {on_error!r}")
         if isinstance(texts, str | bytes):
             raise OptionError("map takes many texts, and this is one", hint="Call fn(text).")
-        rows = ((None, _checked(text)) for text in texts)
+        rows = ((None, as_input(text)) for text in texts)
         chosen = _options(options, changes)
         found = flow.outcomes(self.runner, self.program, rows, chosen, batch_size=batch_size)
         return flow.texts(found, on_error)
@@ -101,7 +107,9 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
     return replace(options, **changes) if changes else options
 
 
-def _checked(text: object) -> str | PawError:
-    if isinstance(text, str):
-        return text
-    return OptionError(f"an input is text, and this is of type {type(text).__name__}")
+def as_input(text: object) -> str | PawError:
+    """Return an input as it is, or what is wrong with it: it is no text."""
+    try:
+        return check_text(text)
+    except OptionError as error:
+        return error

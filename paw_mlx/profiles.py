@@ -25,7 +25,8 @@ class Family:
     the tensors that no module has, Hugging Face's name to GGUF's, {} being the layer; `permuted`
     the modules whose output rows GGUF reorders for its rotary embedding. Of Hugging Face's
     tensors `ignored` matches those that are no weights, `transposed` those stored as (in, out);
-    `prefix` may be absent from their names.
+    `prefix` may be absent from their names. `fits_float16` is whether its activations stay
+    below 65,504.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Family:
     ignored: str = "(?!)"
     transposed: str = "(?!)"
     prefix: str = ""
+    fits_float16: bool = True
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
@@ -133,7 +135,13 @@ _GPT2 = Family(
     prefix="transformer.",  # absent from the names in the original checkpoint
 )
 FAMILIES = {
-    "qwen3": replace(_LLAMA, name="qwen3", others=_LLAMA_OTHERS | _QWEN3_NORMS, permuted=()),
+    "qwen3": replace(
+        _LLAMA,
+        name="qwen3",
+        others=_LLAMA_OTHERS | _QWEN3_NORMS,
+        permuted=(),
+        fits_float16=False,
+    ),
     "llama": _LLAMA,
     "gpt2": _GPT2,
 }
@@ -212,11 +220,14 @@ class Profile:
         """Raise AdapterMismatch, listing every site the base lacks or shapes otherwise."""
         known = {site: self.shapes[site.module] for site in self.sites()}
         surplus = [str(site) for site in sorted(adapter.sites) if site not in known]
+        fitting = find_fitting(adapter)
+        fits = f"; its sizes are those of {fitting.name}" if fitting else ""
+        hint = f"It was made for another base{fits}."
         if surplus:
             raise AdapterMismatch(
                 f"the adapter names {len(surplus)} sites that {self.name} does not have: "
                 f"{listed(surplus)}",
-                hint="It was made for another base.",
+                hint=hint,
             )
         wrong = [
             f"{site} is {lora.shape}, the base's {known[site]}"
@@ -226,8 +237,15 @@ class Profile:
         if wrong:
             raise AdapterMismatch(
                 f"{len(wrong)} sites have another (d_in, d_out) than {self.name}: {listed(wrong)}",
-                hint="It was made for another base.",
+                hint=hint,
             )
+
+    def has_room(self, adapter: Adapter) -> bool:
+        """Return whether the base has every site of an adapter, of its size."""
+        return all(
+            site.layer < self.num_layers and lora.shape == self.shapes.get(site.module)
+            for site, lora in adapter.sites.items()
+        )
 
     def fits(self, other: Profile) -> bool:
         """Return whether an adapter for one can run on the other: same family and sizes."""
@@ -351,6 +369,8 @@ PROFILES = {
         ),
     )
 }
+ROUNDS = "mlx-community"  # whose repos are the named ones, quantized
+_FORM = re.compile(r"-(\d{1,2}bit|bf16|fp16|mlx|dwq|awq|gguf|q\d\w*)\b")
 
 
 def base_name(interpreter: str) -> str:
@@ -360,16 +380,20 @@ def base_name(interpreter: str) -> str:
 
 
 def find_profile(reference: str) -> Profile | None:
-    """Return the known profile of a name or hub repo, whatever quantizes it; None if unknown.
+    """Return the known base whose weights a name or hub repo promises; None if unknown.
 
-    `mlx-community/Qwen3-0.6B-4bit` is `qwen3-0.6b`: its weights are the same, rounded.
+    `mlx-community/Qwen3-0.6B-4bit` is `qwen3-0.6b`: its weights are the same, rounded. Nobody
+    else's repo is, whatever its last part: `unsloth/SmolLM2-135M` has other weights.
     """
     wanted = reference.lower()
     for profile in PROFILES.values():
         if wanted == profile.name or wanted in (repo.lower() for repo in profile.repos):
             return profile
-    stem = re.sub(r"-(\d{1,2}bit|bf16|fp16|mlx|dwq|awq|gguf|q\d\w*)\b", "", wanted.split("/")[-1])
-    for profile in PROFILES.values():
-        if stem == profile.name or stem in (repo.split("/")[-1].lower() for repo in profile.repos):
-            return profile
-    return None
+    stem = _FORM.sub("", wanted.removeprefix(f"{ROUNDS}/"))
+    same = (p for p in PROFILES.values() if stem in (r.split("/")[-1].lower() for r in p.repos))
+    return next(same, None) if wanted.startswith(f"{ROUNDS}/") else None
+
+
+def find_fitting(adapter: Adapter) -> Profile | None:
+    """Return a known base whose sizes an adapter fits; of its weights that says nothing."""
+    return next((profile for profile in PROFILES.values() if profile.has_room(adapter)), None)

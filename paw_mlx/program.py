@@ -15,6 +15,7 @@ from .adapter import Adapter
 from .errors import FormatError
 
 PLACEHOLDER = "{INPUT_PLACEHOLDER}"
+_SHOWN = 80  # characters of a text in a repr
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Program:
     spec: str = ""
     pseudo_program: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        spec = " ".join(self.spec.split())
+        told = repr(spec if len(spec) <= _SHOWN else f"{spec[:_SHOWN]}…")
+        return f"<Program for {self.interpreter[:_SHOWN]!r}: {told}, {self.adapter!r}>"
 
     @property
     def id(self) -> str:

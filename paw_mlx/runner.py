@@ -65,12 +65,12 @@ class Options:
 class Result:
     """One output and what it took.
 
-    `finish_reason` is `stop` (the program ended it) or `length` (max_tokens or the window
-    did). `prefix_tokens` came from the cache; `input_tokens` are the input and the template
-    after it, without the `cut_tokens` that an overflow policy left out; `output_tokens`
-    include the ending one. `num_steps` counts the model's forward passes: one for each output
-    token, or fewer where drafts from the input held. Seconds are wall time, without the wait
-    for a turn.
+    `finish_reason` is `stop` (the program ended it) or `length`: max_tokens or the window did,
+    so `text` is cut, perhaps amid a character. `prefix_tokens` came from the cache;
+    `input_tokens` are the input and the template after it, without the `cut_tokens` that an
+    overflow policy left out; `output_tokens` include the ending one. `num_steps` counts the
+    model's forward passes: one for each output token, or fewer where drafts from the input
+    held. Seconds are wall time, without the wait for a turn.
     """
 
     text: str
@@ -84,6 +84,11 @@ class Result:
     num_steps: int = 0
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the program ended the output itself."""
+        return self.finish_reason != "length"
+
+    @property
     def seconds(self) -> float:
         """Seconds from the first prompt token to the last output token."""
         return self.prefill_s + self.decode_s
@@ -92,6 +97,13 @@ class Result:
     def tok_s(self) -> float:
         """Decoded tokens per second; the first token belongs to the prefill."""
         return (self.output_tokens - 1) / self.decode_s if self.decode_s else 0.0
+
+
+class Pieces(Iterator[str], Protocol):
+    """An output in pieces, as they are decoded; when there are no more, also its `result`."""
+
+    @property
+    def result(self) -> Result: ...
 
 
 class Runner(Protocol):
@@ -118,7 +130,7 @@ class Runner(Protocol):
         """Return the output for one input, with counts and seconds."""
         ...
 
-    def stream(self, program: Program, text: str, options: Options) -> Iterator[str]:
+    def stream(self, program: Program, text: str, options: Options) -> Pieces:
         """Return the output for one input in pieces; whoever stops asking cancels the call."""
         ...
 
@@ -129,3 +141,15 @@ class Runner(Protocol):
     def close(self) -> None:
         """Give back what it holds."""
         ...
+
+
+def check_text(text: object) -> str:
+    """Return an input that is text; OptionError for one that is not."""
+    if isinstance(text, str):
+        return text
+    hint = None
+    if isinstance(text, bytes | bytearray):
+        hint = "Decode it first: text.decode()."
+    elif type(text).__name__ in ("NoneType", "float", "NAType", "NaTType"):
+        hint = 'An empty cell of a table is no text, either: in pandas, column.fillna("").'
+    raise OptionError(f"an input is text, and this is of type {type(text).__name__}", hint=hint)

@@ -13,7 +13,8 @@ Without PAW_MLX_HOME, what must be kept (programs, bases, converted compilers) l
 `~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
 what can be made again (quantized bases, pseudo-programs, prefixes) in
 `~/Library/Caches/paw-mlx` and `$XDG_CACHE_HOME/paw-mlx`.
-`HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's.
+`HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's. MLX's own MLX_ENABLE_TF32 is set
+to 0, unless the user has set it: some GPUs would else round float32 products to 10 bits.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def offline() -> bool:
 def blas_library() -> str | None:
     """Return the BLAS library the user names, `none` to load none, or None to search."""
     return os.environ.get("PAW_MLX_BLAS") or None
+
+
+def keep_float32() -> None:
+    """Have MLX multiply float32 as float32, unless the user wants TF32. Before it is imported."""
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 
 def device() -> str | None:

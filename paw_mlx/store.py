@@ -18,11 +18,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from . import formats, settings
-from .errors import NotFound, OptionError, listed
-from .files import replacing
+from .errors import DiskError, NotFound, OptionError, listed
+from .files import exists, find_files, is_litter, read_errors, replacing
 from .locks import locked
 from .profiles import Profile
 from .program import Program
+from .progress import Progress, quiet
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99})?")
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@v(?P<version>[1-9]\d{0,8}))?")
@@ -134,20 +135,43 @@ def rollback(name: str, to: int | None = None) -> int:
     return to
 
 
-def entries() -> list[StoredVersion]:
-    """Return every stored version, by name, the newest first."""
-    found = []
-    paths = [*_root().glob("*/v*.paw"), *_root().glob("*/*/v*.paw")]
-    for folder in {path.parent for path in paths}:
-        name, versions = folder.relative_to(_root()).as_posix(), _versions(folder)
-        now = _current(folder, versions)
-        for version in versions if is_name(name) else ():
-            path = _file(folder, version)
-            info = path.stat()
-            found.append(
-                StoredVersion(name, version, info.st_size, path, info.st_mtime, version == now)
-            )
+def entries(progress: Progress = quiet) -> list[StoredVersion]:
+    """Return every stored version, by name, the newest first.
+
+    `progress` hears a line for what may not be read, which is left out.
+    """
+    found: list[StoredVersion] = []
+    for folder in _folders(_root(), progress):
+        try:
+            found += _entries_of(folder)
+        except DiskError as error:
+            progress(f"{error}; left out")
     return sorted(found, key=lambda entry: (entry.name, -entry.version))
+
+
+def _folders(root: Path, progress: Progress, depth: int = 2) -> Iterator[Path]:
+    """Yield the folders that may be programs': two levels below the root."""
+    try:
+        with read_errors(root):
+            inside = [path for path in root.iterdir() if path.is_dir()] if exists(root) else []
+    except DiskError as error:
+        progress(f"{error}; left out")
+        return
+    for folder in inside:
+        if not folder.name.startswith("."):
+            yield folder
+            if depth > 1:
+                yield from _folders(folder, quiet, depth - 1)
+
+
+def _entries_of(folder: Path) -> Iterator[StoredVersion]:
+    name, versions = folder.relative_to(_root()).as_posix(), _versions(folder)
+    now = _current(folder, versions)
+    for version in versions if is_name(name) else ():
+        path = _file(folder, version)
+        with read_errors(path):
+            info = path.stat()
+        yield StoredVersion(name, version, info.st_size, path, info.st_mtime, version == now)
 
 
 def remove(reference: str) -> int:
@@ -163,8 +187,12 @@ def remove(reference: str) -> int:
             path.unlink(missing_ok=True)
         _set_current(folder, _current(folder, _versions(folder)))
         for parent in (folder, folder.parent):
-            if parent != _root() and parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
+            if parent != _root() and parent.exists():
+                inside = list(parent.iterdir())
+                if all(is_litter(path.name) and path.is_file() for path in inside):
+                    for path in inside:
+                        path.unlink()
+                    parent.rmdir()
     return freed
 
 
@@ -182,7 +210,7 @@ def _file(folder: Path, version: int) -> Path:
 
 
 def _versions(folder: Path) -> list[int]:
-    matches = [_FILE.fullmatch(path.name) for path in folder.glob("v*.paw")]
+    matches = [_FILE.fullmatch(path.name) for path in find_files(folder, "v*.paw")]
     return [int(match[1]) for match in matches if match]
 
 
@@ -201,9 +229,9 @@ def _known(name: str) -> list[int]:
 def _current(folder: Path, versions: list[int]) -> int:
     """Return which of these versions `.current` names, else the newest; 0 without any."""
     try:
-        with (folder / _CURRENT).open("rb") as file:
+        with read_errors(folder), (folder / _CURRENT).open("rb") as file:
             match = re.fullmatch(rb"v([1-9]\d{0,8})\n", file.read(12))
-    except OSError:
+    except FileNotFoundError:
         match = None
     chosen = int(match[1]) if match else 0
     return chosen if chosen in versions else max(versions, default=0)
@@ -257,5 +285,6 @@ def _stage(
     if source.is_dir():
         formats.save(formats.load(source), staged, dtype=None)
     else:
-        shutil.copyfile(source, staged)
+        with read_errors(source):
+            shutil.copyfile(source, staged)
     return formats.load(staged)

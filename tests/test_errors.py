@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from paw_mlx.convert.receipt import Receipt, ReceiptError
 from paw_mlx.errors import PawError, PseudoProgramError
 
 ROOT = Path(__file__).parents[1]
 # What an error takes besides its message.
-MORE: dict[type[PawError], tuple[Any, ...]] = {PseudoProgramError: ("what it answered",)}
+MORE: dict[type[PawError], tuple[Any, ...]] = {
+    PseudoProgramError: ("what it answered",),
+    ReceiptError: (Receipt(()),),
+}
 
 
 def classes() -> Iterator[tuple[str, str, list[str]]]:

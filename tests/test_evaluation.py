@@ -39,6 +39,20 @@ def knowing(answers: dict[str, str | PawError]) -> tuple[Function, Knowing]:
     return Function(cast(Runner, runner), cast(Any, None)), runner
 
 
+def test_an_input_that_is_no_text_is_a_wrong_case() -> None:
+    fn, _ = knowing({"1": "one"})
+    found = judge(fn, [Case("1", "one"), Case(None, "none")])  # type: ignore[arg-type]
+    assert found.num_correct == 1
+    assert found.judged[1].error == "an input is text, and this is of type NoneType"
+
+
+def test_an_output_that_was_cut_is_counted() -> None:
+    result = Result("on", "length", 0, 1, 1, 0.0, 0.0)
+    found = Report([Judged.of(Case("1", "one"), answer) for answer in (result, "one")])
+    assert (found.num_unended, found.num_correct) == (1, 1)
+    assert [one.is_whole for one in found.failures] == [False]
+
+
 def report(*pairs: tuple[str, str | PawError]) -> Report:
     """What is right, and the answer."""
     return Report([Judged.of(Case("?", right), answer) for right, answer in pairs])

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from unreadable import open_folder, refused
 
-from paw_mlx import settings
+from paw_mlx import files, locks, settings
 from paw_mlx.errors import DiskError, NotFound
-from paw_mlx.files import replacing
+from paw_mlx.files import bytes_in, exists, find_files, is_litter, replacing
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,6 +164,145 @@ def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DiskError, match="cannot write"):
         write_bytes(tmp_path / "file" / "below", b"")
+
+
+def test_hidden_files_and_folders_are_not_found(tmp_path: Path) -> None:
+    for name in ("b.json", "a.json", "._a.json", ".hidden.json", "a.txt", "in/c.json", ".x/d.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1234")
+    assert find_files(tmp_path, "*.json") == [tmp_path / "a.json", tmp_path / "b.json"]
+    assert find_files(tmp_path, "*.json", below=True)[-1] == tmp_path / "in/c.json"
+    assert find_files(tmp_path / "none", "*") == find_files(tmp_path / "a.txt", "*") == []
+    assert [is_litter(name) for name in ("._a", ".DS_Store", "__MACOSX", ".a", "a")] == (
+        [True] * 3 + [False] * 2
+    )
+    (tmp_path / "link").symlink_to(tmp_path / "a.txt")
+    assert bytes_in(tmp_path) == 7 * 4
+
+
+def test_a_refusal_to_read_is_told_from_absence() -> None:
+    with open_folder() as folder:
+        (folder / "in").mkdir()
+        (folder / "in" / "file").write_bytes(b"")
+        assert exists(folder / "in" / "file")
+        assert not exists(folder / "in" / "none")
+        assert not exists(folder / ("x" * 5000))
+        with refused(folder / "in"):
+            for ask in (lambda p: exists(p / "file"), lambda p: find_files(p, "*"), bytes_in):
+                with pytest.raises(DiskError, match=r"cannot read .*in.*: Permission denied"):
+                    ask(folder / "in")
+
+
+def test_macos_settings_are_the_way_out_of_its_own_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(DiskError) as caught, files.read_errors(tmp_path):
+        raise PermissionError(errno.EPERM, "Operation not permitted", "/Users/me/Desktop/a.paw")
+    assert str(caught.value) == "cannot read /Users/me/Desktop/a.paw: Operation not permitted"
+    assert "Privacy & Security" in caught.value.hints[0]
+
+
+def test_what_killed_writes_left_is_swept_when_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    old = time.time() - 2 * files._LEFT_S
+    kept = [".file.paw-abcdefgh", ".other.paw-abcdefg1", ".env.backup_1", "x.paw-abcdefgh"]
+    for name in (*kept, ".file.paw-abcdefg2", ".other.paw-abcdefg3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"half")
+        os.utime(tmp_path / name / "file", (old, old))
+    (tmp_path / kept[0] / "new").write_bytes(b"still written")
+    (tmp_path / kept[1] / ".old").write_bytes(b"somebody's")
+    os.utime(tmp_path / kept[1] / ".old", (old, old))
+    for name in (*kept[1:], ".file.paw-abcdefg2", ".other.paw-abcdefg3"):
+        os.utime(tmp_path / name, (old, old))
+    write_bytes(tmp_path / "file", b"new")
+    assert names(tmp_path) == sorted(["file", *kept])
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from paw_mlx import locks
+
+with locks.locked(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("done", time.monotonic(), flush=True)
+"""
+
+
+def no_locks_at(where: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Let flock answer below a folder as a disk without locks does; return what was asked."""
+    real, asked = fcntl.flock, []
+
+    def flock(file: Any, how: int) -> None:
+        asked.append(Path(file.name))
+        if asked[-1].is_relative_to(where):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    return asked
+
+
+def test_a_lock_keeps_other_processes_waiting(tmp_path: Path) -> None:
+    start = [sys.executable, "-c", LOCKED, str(tmp_path / "in" / ".lock"), "0.3"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    first, second = (
+        subprocess.Popen(start, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    ends = [float(process.communicate()[0].split()[-1]) for process in (first, second)]
+    assert abs(ends[0] - ends[1]) >= 0.29
+
+
+def test_on_a_disk_without_locks_this_machine_still_keeps_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    asked = no_locks_at(tmp_path / "disk", monkeypatch)
+    path = tmp_path / "disk" / "rows.part"
+    with locks.locked(path):
+        assert [one.parent.parent.name for one in asked] == [tmp_path.name, "tmp"]
+        assert asked[1].parent.stat().st_mode & 0o777 == 0o700
+        with path.open("ab") as file, pytest.raises(BlockingIOError):
+            locks.lock(file, path, wait=False)
+        with (tmp_path / "disk" / "other").open("ab") as file:
+            locks.lock(file, tmp_path / "disk" / "other", wait=False)
+            locks.unlock(file)
+    with path.open("ab") as file:
+        locks.lock(file, path, wait=False)
+        locks.unlock(file)
+    assert not locks._standing_in
+
+
+def test_where_nothing_can_be_locked_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_locks_at(Path("/"), monkeypatch)
+    with locks.locked(tmp_path / ".lock"):
+        pass
+    monkeypatch.setattr(fcntl, "flock", lambda *_: Path("/nowhere").stat())
+    with pytest.raises(DiskError, match="cannot write in"), locks.locked(tmp_path / ".lock"):
+        pass
+
+
+def test_a_forked_child_does_not_keep_its_parents_locks(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from paw_mlx import locks\n"
+        "path = Path(sys.argv[1])\n"
+        "with locks.locked(path):\n"
+        "    child = os.fork()\n"
+        "    if not child: time.sleep(5); os._exit(0)\n"
+        "with path.open('ab') as file:\n"
+        "    locks.lock(file, path, wait=False)\n"
+        "os.kill(child, 9); os.waitpid(child, 0)\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / ".lock")], env=env, check=True)
 
 
 def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

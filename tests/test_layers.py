@@ -44,10 +44,9 @@ INTERPRETER = ("base", "adapters", "models", "engine")
 # with the start of its path; what is not named, nobody imports.
 THIRD_PARTY = {
     "click": ("cli/", "benchmarks/"),
-    "filelock": ("locks.py",),
     "gguf": ("formats/gguf",),
     "huggingface_hub": ("hub/client.py",),
-    "llama_cpp": ("benchmarks/speed/engines.py",),
+    "llama_cpp": ("benchmarks/speed/llamacpp.py",),
     "matplotlib": ("benchmarks/report/plots.py",),
     "lazy_loader": ("__init__.py",),
     "mlx": (

@@ -48,8 +48,8 @@ class Answers:
         refuses."""
         self.path, self.folder = path, path.with_suffix(".programs")
         self._settings: dict[str, Any] = {}
-        self._answers: dict[Key, dict[str, Any]] = {}
-        self._seconds: dict[str, float] = {}  # of the programs
+        self.records: dict[Key, dict[str, Any]] = {}  # of the answers
+        self.seconds: dict[str, float] = {}  # that it took to make each program
         with disk_errors(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
@@ -64,37 +64,20 @@ class Answers:
             self.close()
             raise
 
-    def find(
-        self, method: str, noise: str | None, function: str, text: str
-    ) -> dict[str, Any] | None:
-        """Return the record of an answer, or None."""
-        return self._answers.get((method, noise, function, text))
-
     def add(self, record: dict[str, Any]) -> None:
-        """Keep an answer. Unkept if the disk refuses."""
+        """Keep an answer, or that a program was made. Unkept if the disk refuses."""
         self._write(record)
         self._take(record)
 
     def program(self, name: str) -> Path | None:
         """Return the file of a program that was made and kept, or None."""
         path = self.folder / name
-        return path if name in self._seconds and path.exists() else None
-
-    def add_program(self, name: str, seconds: float) -> None:
-        """Remember that a program was made; its file is in the folder."""
-        self.add({"program": name, "seconds": seconds})
-
-    def seconds(self, name: str) -> float:
-        """Return what it took to make a program, 0 for one that was not."""
-        return self._seconds.get(name, 0.0)
+        return path if name in self.seconds and path.exists() else None
 
     def close(self) -> None:
         """Close the file, and let others have it."""
         with suppress(OSError):  # each line was flushed; what the disk refused it refuses again
             self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._answers)
 
     def __enter__(self) -> Answers:
         return self
@@ -132,20 +115,20 @@ class Answers:
         if "settings" in record:
             self._settings = dict(record["settings"])
         elif "program" in record:
-            self._seconds[record["program"]] = float(record["seconds"])
+            self.seconds[record["program"]] = float(record["seconds"])
         else:
             method, noise, function, text, _ = (record[key] for key in (*_KEY, "correct"))
-            self._answers[method, noise, function, text] = record
+            self.records[method, noise, function, text] = record
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         """Refuse settings that differ from the file's. What it does not say may be added, if it
         holds no answer to which that matters."""
-        if (self._answers or self._seconds) and not self._settings:
+        if (self.records or self.seconds) and not self._settings:
             raise FormatError(f"{self.path} holds answers and does not say of which settings")
         other = []
         for key, value in settings.items():
             held, methods = self._settings.get(key), _MATTER_TO.get(key, "")
-            matters = any(method.startswith(methods) for method, *_ in self._answers)
+            matters = any(method.startswith(methods) for method, *_ in self.records)
             if value is not None and held != value and (held is not None or matters):
                 other.append(f"{key} {'unknown' if held is None else held}, not {value}")
         if other:

@@ -25,7 +25,7 @@ import mlx.core as mx
 from paw_mlx import formats, hub, prompts
 from paw_mlx.benchmarks.accuracy.answers import Answers, Unkept
 from paw_mlx.benchmarks.accuracy.tasks import Example, Task, shots
-from paw_mlx.benchmarks.speed import room
+from paw_mlx.benchmarks.speed.sizes import CHAT_TOKENS, Needed, read_sizes
 from paw_mlx.benchmarks.speed.speed import BASELINE
 from paw_mlx.compiler.chat import ChatModel
 from paw_mlx.compiler.compilation import Compilation
@@ -104,7 +104,7 @@ class Lab:
     @cached_property
     def trainee(self) -> Base:
         """The base again, as training wants it."""
-        return load_base(self.path, exact=True)
+        return load_base(self.path, trainable=True)
 
     def free_trainee(self) -> None:
         """Give its memory back; who trains again loads it again."""
@@ -204,7 +204,7 @@ class Making(Method):
                 formats.save(program, self.kept.folder / name, _STORED, profile=self.lab.profile)
             except DiskError as error:
                 raise Unkept(str(error)) from error
-            self.kept.add_program(name, seconds)
+            self.kept.add({"program": name, "seconds": seconds})
         if self.failed and len(self.failed) == num_all:
             raise next(iter(self.failed.values()))
 
@@ -217,7 +217,7 @@ class Making(Method):
         return self.lab.run(formats.load(path), question, inputs)
 
     def seconds(self, questions: Sequence[Question]) -> float | None:
-        return sum(self.kept.seconds(name) for name in {self.name(q) for q in questions})
+        return sum(self.kept.seconds.get(name, 0.0) for name in {self.name(q) for q in questions})
 
 
 class Compiled(Making):
@@ -369,14 +369,11 @@ def recipe_for(num: int, steps: int, seed: int) -> Recipe:
 
 def check_memory(path: Path, lab: Lab, questions: Sequence[Question]) -> None:
     """Raise OptionError if a chat model does not fit in this machine's memory beside the base."""
+    sizes, longest = None, longest_prompt(lab, questions)
+    with suppress(FormatError):  # a GGUF file
+        sizes = read_sizes(path)
     try:
-        sizes = room.sizes_of(room.read_config(path), None)
-    except FormatError:  # a GGUF file
-        sizes = None
-    cache = _CACHES * room.cache_bytes(sizes, longest_prompt(lab, questions))
-    kept = lab.interpreter.base.nbytes
-    try:
-        room.Needed(room.weight_bytes(path), cache, kept_bytes=kept).check()
+        Needed.of(sizes, path, longest, longest, lab.interpreter.base.nbytes).check(_CACHES)
     except PawError as error:
         raise OptionError(
             f"{lab.options.baseline} does not fit: {error}",
@@ -390,7 +387,7 @@ def longest_prompt(lab: Lab, questions: Sequence[Question]) -> int:
     for question in questions:
         text = max((example.input for example in question.task.test), key=len)
         asked = lab.count_tokens(prompt(question.spec, ("", "")).render(text))
-        longest = max(longest, asked + room.CHAT_TOKENS + question.max_tokens)
+        longest = max(longest, asked + CHAT_TOKENS + question.max_tokens)
     return longest
 
 

@@ -58,8 +58,10 @@ FRAMES = (
 )
 
 
-def noisy(spec: str, kind: str, seed: int, keep: Collection[str] = ()) -> str:
+def noisy(spec: str, kind: str | None, seed: int, keep: Collection[str] = ()) -> str:
     """Return the spec with noise of a kind; another wherever there is a word to change."""
+    if kind is None:
+        return spec
     return (typos if kind == "typos" else paraphrase)(spec, seed, keep)
 
 

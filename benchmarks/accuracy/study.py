@@ -25,7 +25,6 @@ from paw_mlx.benchmarks.accuracy.tasks import Example, Task
 from paw_mlx.benchmarks.report.report import reason
 from paw_mlx.errors import PawError
 from paw_mlx.evaluation import Judged, Report
-from paw_mlx.progress import Progress, quiet
 from paw_mlx.runner import DEFAULT_MAX_TOKENS
 
 VERSIONS = ("paw_mlx", "mlx", "mlx_lm")  # of which answers are, as the machine's card has them
@@ -49,9 +48,7 @@ class Study:
     seed: int = 0
 
 
-def run(
-    study: Study, lab: Lab, answers: Answers, progress: Progress = quiet
-) -> list[dict[str, Any]]:
+def run(study: Study, lab: Lab, answers: Answers) -> list[dict[str, Any]]:
     """Ask what is not answered yet, and judge. Return the rows of a report, method by method.
 
     A method that cannot run, or dies as libraries do (of too little memory, say), is a row that
@@ -61,7 +58,7 @@ def run(
     for name in study.methods:
         for noise in study.noises:
             try:
-                rows += _rows(study, name, noise, lab, answers, progress)
+                rows += _rows(study, name, noise, lab, answers)
             except Unkept:
                 raise
             except (PawError, RuntimeError, MemoryError) as error:
@@ -120,24 +117,23 @@ def groups(tasks: Sequence[Task]) -> Iterator[tuple[Task, Example, list[str]]]:
 
 
 def _rows(
-    study: Study, name: str, noise: str | None, lab: Lab, answers: Answers, progress: Progress
+    study: Study, name: str, noise: str | None, lab: Lab, answers: Answers
 ) -> list[dict[str, Any]]:
     """One method under one noise: a row for each group; none if no noise could reach it."""
     method = methods.method(name, lab, answers)
     if noise and not method.sees_spec:
         return []
-    questions = [
-        Question(task, _spec(task, noise, study.seed), max_tokens(task, lab))
-        for task in study.tasks
-    ]
+    questions = []
+    for task in study.tasks:
+        spec = noises.noisy(task.spec, noise, study.seed, task.labels)
+        questions.append(Question(task, spec, max_tokens(task, lab)))
     try:
-        _ask(method, name, noise, questions, answers, progress)
+        _ask((name, noise), method, questions, answers)
     finally:
         method.close()
     by_group: dict[str, list[Judged]] = {}
     for task, example, names in groups(study.tasks):
-        record = answers.find(name, noise, task.name, example.input)
-        assert record is not None
+        record = answers.records[name, noise, task.name, example.input]
         answer = PawError(record["error"]) if record["answer"] is None else record["answer"]
         for group in names:
             by_group.setdefault(group, []).append(Judged.of(example.case, answer))
@@ -159,26 +155,20 @@ def _rows(
 
 
 def _ask(
-    method: Method,
-    name: str,
-    noise: str | None,
-    questions: Sequence[Question],
-    answers: Answers,
-    progress: Progress,
+    way: tuple[str, str | None], method: Method, questions: Sequence[Question], answers: Answers
 ) -> None:
     """Ask what has no answer yet; keep each as it comes."""
-    todo = {}
-    for question in questions:
-        function = question.task.name
-        found = [e for e in question.task.test if not answers.find(name, noise, function, e.input)]
-        if found:
-            todo[question] = found
-    if not todo:
-        return
-    method.prepare([*todo], len(questions))
+    (name, noise), known = way, answers.records
+    open_ = {
+        q: [e for e in q.task.test if (name, noise, q.task.name, e.input) not in known]
+        for q in questions
+    }
+    todo = {question: examples for question, examples in open_.items() if examples}
+    if todo:
+        method.prepare([*todo], len(questions))
     for question, examples in todo.items():
-        function = question.task.name
-        progress(f"{name}{f', {noise}' if noise else ''}: {len(examples)} rows of {function}")
+        function, under = question.task.name, f", {noise}" if noise else ""
+        method.lab.progress(f"{name}{under}: {len(examples)} rows of {function}")
         outputs = method.answers(question, [example.input for example in examples])
         for example, output in zip(examples, outputs, strict=True):
             failed = isinstance(output, PawError)
@@ -192,13 +182,6 @@ def _ask(
                 "correct": Judged.of(example.case, output).correct,
             }
             answers.add(record | ({"error": str(output)} if failed else {}))
-
-
-def _spec(task: Task, noise: str | None, seed: int) -> str:
-    if noise is None:
-        return task.spec
-    keep = task.outputs if task.kind == "closed label" else ()
-    return noises.noisy(task.spec, noise, seed, keep)
 
 
 def max_tokens(task: Task, lab: Lab) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from paw_mlx import hub, settings
 from paw_mlx.cases import Case, read_cases
@@ -40,8 +40,6 @@ CLINC_SPEC = "Name the intent of what somebody says to a voice assistant. Return
 _IN_FOLDER = {"bgl": "loghub/bgl_dev.log", "clinc": "clinc"}  # of evaluation data
 _COLUMNS = ("spec", "input", "output")
 _LABEL_WORDS = 4
-
-Item = TypeVar("Item")
 
 
 class Example(NamedTuple):
@@ -87,6 +85,11 @@ class Task:
     def outputs(self) -> list[str]:
         """The outputs that are known, stripped, without repeats."""
         return sorted({example.output.strip() for example in (*self.test, *self.train)})
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The outputs, if they are labels."""
+        return self.outputs if self.kind == "closed label" else ()
 
     def halved(self, seed: int) -> Task:
         """Test half, the larger, and learn from the rest; half of each output's examples, so that
@@ -192,10 +195,11 @@ def own_chance(spec: str, seed: int) -> random.Random:
 def read_examples(path: Path) -> Iterator[tuple[str, Example]]:
     """Read specs and examples of a parquet, jsonl or csv file; FormatError says which row is none,
     or that there are no rows."""
-    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv}
+    readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    readers[".jsonl"] = lambda path: ((f"line {n}", row) for n, row in read_jsonl(path, "rows"))
     if path.suffix not in readers:
         raise OptionError(
-            f"{path} is none of {listed([*readers, '.log'])}",
+            f"{path} is none of {listed(['.parquet', '.jsonl', '.csv', '.log'])}",
             hint="Rows need the columns spec, input and output.",
         )
     where = None
@@ -246,7 +250,7 @@ def _find_fuzzybench(split: str, offline: bool) -> Path:
 
 def _read_clinc(folder: Path) -> Task:
     train, test = (
-        [Example(*case) for case in read_cases(folder / f"intents_{part}.jsonl")]
+        [Example(case.input, case.output) for case in read_cases(folder / f"intents_{part}.jsonl")]
         for part in ("train", "test")
     )
     labels = sorted({example.output for example in train})
@@ -279,7 +283,7 @@ def _distinct(examples: Iterable[Example]) -> dict[str, Example]:
     return seen
 
 
-def _draw(items: Sequence[Item], num: int | None, chance: random.Random) -> Sequence[Item]:
+def _draw(items: Sequence[Any], num: int | None, chance: random.Random) -> Sequence[Any]:
     """So many of the items, in their order."""
     if num is None or num >= len(items):
         return items
@@ -312,10 +316,6 @@ def _read_parquet(path: Path) -> _Records:
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(f"cannot read {path} as parquet: {error}") from error
     return ((f"row {number}", row) for number, row in enumerate(rows, 1))
-
-
-def _read_jsonl(path: Path) -> _Records:
-    return ((f"line {number}", value) for number, value in read_jsonl(path, "rows"))
 
 
 def _read_csv(path: Path) -> _Records:

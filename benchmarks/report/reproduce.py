@@ -22,27 +22,41 @@ from paw_mlx.benchmarks.report.tables import Record, mid, percent
 from paw_mlx.errors import FormatError, NotFound
 
 _FULL_TOKENS = 128  # that `bench speed` decodes, if not --quick
-_SMALL, _LARGE = "qwen3-0.6b", "qwen3-32b"
-_32B = "--bits 16 --baseline-model Qwen/Qwen3-32B"
+_MODELS = {"program": "qwen3-0.6b", "baseline": "qwen3-32b"}  # the paper's
 
 Found = tuple[float, str]  # a figure, and which row it is of
+Find = Callable[[Report], Found | None]
 
 
 class Claim(NamedTuple):
-    """A figure of the paper, how a report of a kind answers it, what is said if none does."""
+    """A figure of the paper, how a report answers it, what is said if none does."""
 
     what: str
     paper: float
     unit: str
-    kind: str
-    find: Callable[[Report], Found | None]
+    find: Find
     otherwise: str
 
 
 def claims(reports: Iterable[Report]) -> list[dict[str, Any]]:
     """Return the paper's table, answered from these reports."""
-    best = sorted(reports, key=_rank, reverse=True)
-    return [_row(claim, best) for claim in _claims()]
+
+    def rank(made: Report) -> tuple[bool, bool, str]:
+        return not made["settings"].get("partial"), not _quick(made), made["date"]
+
+    best, rows = sorted(reports, key=rank, reverse=True), []
+    for claim in CLAIMS:
+        here, ratio, note = None, None, claim.otherwise
+        for made in best:
+            if found := claim.find(made):
+                here, of = found
+                weights = ", synthetic weights" if made["synthetic"] else ""
+                note = f"{of}{_quick(made)}{weights}; {chip(made)}, {made['date'][:10]}"
+                ratio = here / claim.paper
+                break
+        row = {"what": claim.what, "paper": claim.paper, "unit": claim.unit}
+        rows.append(row | {"here": here, "ratio": ratio, "note": note})
+    return rows
 
 
 def places() -> list[Path]:
@@ -57,31 +71,13 @@ def gather(paths: Sequence[Path]) -> list[Report]:
     for a file that is no report; what else lies in a folder is passed over."""
     found = []
     for path in paths:
-        if not path.is_dir():
-            found.append(report.load(path))
-            continue
-        for file in sorted(path.glob("*.json")):
+        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
             try:
                 found.append(report.load(file))
             except (FormatError, NotFound):
-                continue
+                if file is path:
+                    raise
     return found
-
-
-def _row(claim: Claim, reports: Sequence[Report]) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": claim.what, "paper": claim.paper, "unit": claim.unit}
-    for made in reports:
-        if made["kind"] == claim.kind and (found := claim.find(made)):
-            here, of = found
-            weights = ", synthetic weights" if made["synthetic"] else ""
-            note = f"{of}{_quick(made)}{weights}; {chip(made)}, {made['date'][:10]}"
-            return row | {"here": here, "ratio": here / claim.paper, "note": note}
-    return row | {"here": None, "ratio": None, "note": claim.otherwise}
-
-
-def _rank(made: Report) -> tuple[bool, bool, str]:
-    """What was not cut short comes first, then what is no --quick run, then the newest."""
-    return not made["settings"].get("partial"), not _quick(made), made["date"]
 
 
 def _quick(made: Report) -> str:
@@ -91,33 +87,28 @@ def _quick(made: Report) -> str:
     return "" if is_full else f", quick (rounds: {rounds}, tokens: {tokens})"
 
 
-def _is(name: Any, model: str) -> bool:
-    """Whether a name is the model's, in whatever form: `mlx-community/Qwen3-32B-4bit`."""
+def _is(name: Any, who: str) -> bool:
+    """Whether a name is the paper's model, in whatever form: `mlx-community/Qwen3-32B-4bit`."""
     last = str(name).lower().partition(",")[0].rpartition("/")[2]
-    return re.match(rf"{re.escape(model)}(?!\w|[-.]?base)", last) is not None
+    return re.match(rf"{re.escape(_MODELS[who])}(?!\w|[-.]?base)", last) is not None
 
 
 def _measured(made: Report, who: str) -> list[Record]:
-    """Rows of the program or the baseline on the paper's models, of the fewest bits first."""
-    model = {"program": _SMALL, "baseline": _LARGE}[who]
-    rows = [row for row in made["rows"] if row["subject"] == who and not row.get("skipped")]
-    rows = [row for row in rows if _is(row.get("model"), model)]
+    """Rows of the program or the baseline on the paper's models, those of the fewest bits first."""
+    rows = made["rows"] if made["kind"] == "speed" else []
+    rows = [row for row in rows if row["subject"] == who and _is(row.get("model"), who)]
+    rows = [row for row in rows if not row.get("skipped")]
     return sorted(rows, key=lambda row: row.get("bits") or math.inf)
 
 
-def _decode(made: Report) -> Found | None:
-    rows = (row for row in _measured(made, "program") if mid(row.get("decode_tok_s")) is not None)
-    return next(((row["decode_tok_s"]["median"], subject(row)) for row in rows), None)
-
-
-def _memory(who: str) -> Callable[[Report], Found | None]:
-    """Memory in 16 bits; float32 counts as 16, and is not meant."""
+def _speed(who: str, key: str, scale: float = 1, bits: int | None = None) -> Find:
+    """A figure in so many bits, if any; float32 counts as 16, and is not meant."""
 
     def find(made: Report) -> Found | None:
         for row in _measured(made, who):
-            wide, size = "float32" in str(row.get("form")), row.get("active_bytes")
-            if size is not None and row.get("bits") == 16 and not wide:
-                return size / 1e9, subject(row)
+            value, wide = mid(row.get(key)), "float32" in str(row.get("form"))
+            if value is not None and (bits is None or (bits == row.get("bits") and not wide)):
+                return value / scale, subject(row)
         return None
 
     return find
@@ -133,18 +124,17 @@ def _times_smaller(made: Report) -> Found | None:
     return None
 
 
-def _accuracy(method: str) -> Callable[[Report], Found | None]:
-    """Accuracy on FuzzyBench, of the paper's base, or of its large model."""
+def _accuracy(method: str) -> Find:
+    """Accuracy on FuzzyBench: of the paper's base, and of its large model for the baseline."""
 
     def find(made: Report) -> Found | None:
         settings = made["settings"]
         source, large = str(settings.get("source")), str(settings.get("baseline"))
-        of_paper = _is(settings.get("interpreter"), _SMALL)
+        right = source.partition("/")[0] == "fuzzybench" and not made["synthetic"]
+        right = right and _is(settings.get("interpreter"), "program")
         if method == "baseline":
-            of_paper = of_paper and _is(large, _LARGE)
-        if source.partition("/")[0] != "fuzzybench" or not of_paper or made["synthetic"]:
-            return None
-        for row in made["rows"]:
+            right = right and _is(large, "baseline")
+        for row in made["rows"] if right and made["kind"] == "accuracy" else ():
             plain = row["group"] == "all" and not row.get("noise") and not row.get("skipped")
             if row["method"] == method and plain:
                 who = large if method == "baseline" else method
@@ -164,29 +154,25 @@ def _sample(settings: Record, row: Record) -> str:
     return f"{part}, 95 % interval {percent(row['low'])}–{percent(row['high'])}"
 
 
-def _claims() -> list[Claim]:
-    def measures(command: str, more: str = "") -> str:
-        return f"not here yet; `paw-mlx bench {command}` measures it{more}"
+def _by(command: str, more: str = "") -> str:
+    return f"not here yet; `paw-mlx bench {command}` measures it{more}"
 
-    accuracy, speed = measures("accuracy fuzzybench"), measures("speed")
-    dense, large = measures("speed --bits 16"), measures(f"speed {_32B}")
-    large += ", with room for the baseline in 16 bits"
-    paired = measures("speed --bits 4", ": both in the same number of bits")
-    cached = "nothing measures it: the loads of `paw-mlx bench speed` are of files that are cached"
-    answers = {
-        "accuracy, program": (73.78, "program"),
-        "accuracy, 0.6B prompted": (9.84, "prompted"),
-        "accuracy, 32B prompted": (68.70, "baseline"),
-        "accuracy, one fixed LoRA": (52.10, "fixed"),
-    }
-    return [
-        *(
-            Claim(what, paper, "%", "accuracy", _accuracy(method), accuracy)
-            for what, (paper, method) in answers.items()
-        ),
-        Claim("decode, program", 31.6, "tok/s", "speed", _decode, speed),
-        Claim("cold load", 0.48, "s", "speed", lambda made: None, cached),
-        Claim("memory, program, 16 bits", 1.2, "GB", "speed", _memory("program"), dense),
-        Claim("memory, 32B, 16 bits", 60.0, "GB", "speed", _memory("baseline"), large),
-        Claim("memory, 32B : program", 50.0, "×", "speed", _times_smaller, paired),
-    ]
+
+_FUZZY = _by("accuracy fuzzybench")
+_LARGE = _by(
+    "speed --bits 16 --baseline-model Qwen/Qwen3-32B", ", with room for the baseline in 16 bits"
+)
+_PAIRED = _by("speed --bits 4", ": both in the same number of bits")
+_CACHED = "nothing measures it: the loads of `paw-mlx bench speed` are of files that are cached"
+_16 = ("active_bytes", 1e9, 16)
+CLAIMS = (
+    Claim("accuracy, program", 73.78, "%", _accuracy("program"), _FUZZY),
+    Claim("accuracy, 0.6B prompted", 9.84, "%", _accuracy("prompted"), _FUZZY),
+    Claim("accuracy, 32B prompted", 68.70, "%", _accuracy("baseline"), _FUZZY),
+    Claim("accuracy, one fixed LoRA", 52.10, "%", _accuracy("fixed"), _FUZZY),
+    Claim("decode, program", 31.6, "tok/s", _speed("program", "decode_tok_s"), _by("speed")),
+    Claim("cold load", 0.48, "s", lambda made: None, _CACHED),
+    Claim("memory, program, 16 bits", 1.2, "GB", _speed("program", *_16), _by("speed --bits 16")),
+    Claim("memory, 32B, 16 bits", 60.0, "GB", _speed("baseline", *_16), _LARGE),
+    Claim("memory, 32B : program", 50.0, "×", _times_smaller, _PAIRED),
+)

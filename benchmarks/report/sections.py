@@ -255,7 +255,7 @@ def _compile(rows: Rows) -> Iterator[Table]:
 
 def _versus(rows: Rows) -> Iterator[Table]:
     unit, scale = bytes_unit([row.get("footprint_peak_bytes") for row in rows])
-    ours = next((row for row in rows if row["engine"] == "paw-mlx"), {})
+    ours: Record = next((row for row in rows if row["engine"] == "paw-mlx"), {})
 
     def relative(row: Record) -> str | None:
         found, own = mid(row.get("decode_tok_s")), mid(ours.get("decode_tok_s"))

@@ -1,5 +1,5 @@
-"""mlx-lm, prompted: a chat model asked for what a program does, behind the methods of
-`subject.py`."""
+"""mlx-lm, behind the methods of `subject.py`: a chat model prompted for what a program does, or a
+base with a program's prompts and adapter."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from mlx_lm import batch_generate
 from mlx_lm.generate import generate_step, generation_stream, wired_limit
 from mlx_lm.models import qwen3
 from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
+from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
 
+from paw_mlx import formats
 from paw_mlx.benchmarks.speed import synthetic
 from paw_mlx.benchmarks.speed.sizes import Form, Sizes, mlx_lm_peak_bytes
 from paw_mlx.benchmarks.speed.subject import Asked, Subject, Timed, take
 from paw_mlx.compiler import chat
 from paw_mlx.errors import FormatError
-from paw_mlx.interpreter.models.load import form_of
+from paw_mlx.interpreter.models.load import form_of, read_source
+from paw_mlx.profiles import Profile
 
 _PREFILLED = 8  # prompts that are evaluated together
 _NOTHING: frozenset[int] = frozenset()
@@ -38,15 +41,28 @@ class Prompts(NamedTuple):
     ends: frozenset[int] = _NOTHING
 
 
+def read_prompts(reference: Path, program: str) -> tuple[Prompts, int]:
+    """Return a program's prompts on a base, as paw-mlx makes them, and its vocabulary's size."""
+    source, template = read_source(reference), formats.load(program).template
+    profile, tokenizer = Profile.from_config(source.config), source.tokenizer
+    prefix = tokenizer.encode(template.prefix, control=True)
+    ends = frozenset({*tokenizer.ids(profile.eos), *source.eos_ids})
+
+    def ids(text: str) -> list[int]:
+        return prefix + tokenizer.encode_input(text, template.suffix)
+
+    return Prompts(ids, tokenizer.decode, ends), source.config["vocab_size"]
+
+
 class MlxLm(Subject):
     """A chat model on mlx-lm, prompted with an instruction instead of compiled to one.
 
     `reference` is a folder, or `made_up` names a model; `instruction` is what every input is
-    put behind, 400 tokens made up where there is none.
+    put behind, 400 tokens made up where there is none. With a `program`, a path, its prompts take
+    the instruction's place, and `adapter` is the folder of its LoRA layers.
     """
 
     engine = package = "mlx-lm"
-    together = 8
 
     def __init__(
         self,
@@ -55,10 +71,12 @@ class MlxLm(Subject):
         made_up: str | None = None,
         bits: int | None = None,
         instruction: str | None = None,
+        program: str | None = None,
+        adapter: str | None = None,
     ) -> None:
         super().__init__(synthetic.INPUT_WIDTH if made_up else 0)
         self._path, self._made_up, self._bits = Path(reference), made_up, bits
-        self._instruction = instruction
+        self._instruction, self._program, self._adapter = instruction, program, adapter
         self._prefix: tuple[list[int], Any] | None = None  # of all prompts, evaluated
         self._model: Any = None
 
@@ -136,9 +154,19 @@ class MlxLm(Subject):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._model, self.config = load_model(self._path)
-        except Exception as error:  # a model's files may fail anywhere inside the library
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise FormatError(f"{self._path} does not load: {why}") from error
+                if self._adapter:
+                    load_adapters(self._model, self._adapter)
+        except Exception as error:  # files may fail anywhere inside the library
+            kind, why = type(error).__name__, " ".join(str(error).split())[:300]
+            failed = f"{self._path} does not load: {kind}: {why}"
+            if self._adapter:
+                failed = f"mlx-lm does not load it: {why}"
+            raise FormatError(failed) from error
+        self._model.eval()
+        mx.eval(self._model.parameters())
+        if self._program:
+            self.prompts, _ = read_prompts(self._path, self._program)
+            return
         tokenizer = chat.load_tokenizer(self._path)
         told = self._instruction or " the" * synthetic.PREFIX_TOKENS
         asked = f"{told.strip()}\n\nAnswer with the output alone."

@@ -18,7 +18,6 @@ from paw_mlx.functions import Function
 from paw_mlx.interpreter import Interpreter
 from paw_mlx.interpreter.engine.batch import Batch
 from paw_mlx.interpreter.engine.call import Call
-from paw_mlx.interpreter.interpreter import MAX_ROWS
 from paw_mlx.interpreter.models.load import Base, load_base, read_source
 from paw_mlx.program import Program, Template
 from paw_mlx.runner import DEFAULT_MAX_TOKENS, Options
@@ -30,8 +29,6 @@ class Paw(Subject):
     `reference` is a folder or GGUF file, or `made_up` names a model. Without `program`, a
     path, one is made up (`synthetic.program`), and its outputs have `max_tokens`, no end.
     """
-
-    together = MAX_ROWS
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Bytes by arithmetic: what a model of certain shapes takes, before one is made.
+"""Bytes by arithmetic: what a model takes before it is made, and whether this machine has them.
 
 Nothing here looks at an array; the benchmark puts what it measured beside what this computes.
 
@@ -10,17 +10,20 @@ Nothing here looks at an array; the benchmark puts what it measured beside what 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import gcd
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
+from paw_mlx import machine
 from paw_mlx.adapter import Adapter
 from paw_mlx.device import on_gpu
-from paw_mlx.errors import FormatError
+from paw_mlx.errors import FormatError, PawError
 from paw_mlx.interpreter.adapters.hot import ALIGNED
 from paw_mlx.interpreter.adapters.parallel import GROUP
 from paw_mlx.interpreter.engine.admission import ROOM_TOKENS
@@ -29,6 +32,7 @@ from paw_mlx.interpreter.engine.kv import BLOCK
 from paw_mlx.profiles import Profile
 
 GROUP_SIZE = 64
+CHAT_TOKENS = 32  # that a chat template and the question around an input take
 SLACK_BYTES = 1_000_000_000  # what libraries and a step take, where that is not computed
 _MLX_LM_BLOCK, _MLX_LM_PREFILL = 256, 2048  # tokens: its caches grow by, are evaluated at once
 # The linear layers of a block that read the same x, and are one product.
@@ -142,7 +146,7 @@ class Sizes:
     def _adapter_part(self, product: tuple[str, ...], rank: int, packed: bool) -> int:
         d_in, form = self.profile.shapes[product[0]][0], self.form
         d_outs = [self.profile.shapes[module][1] for module in product]
-        rows = round_up(sum(d_outs) // gcd(*d_outs) * rank, ALIGNED)
+        rows = round_up(sum(d_outs) // math.gcd(*d_outs) * rank, ALIGNED)
         b = rank * sum(d_outs) * form.dtype_bytes
         if form.bits is None or form.bits < 4 or not packed:
             return rows * d_in * form.dtype_bytes + b
@@ -176,13 +180,86 @@ def mlx_lm_peak_bytes(
 ) -> int:
     """Compute the same of mlx-lm."""
     call = num_prefix + num_input
-    steps = [mlx_lm_cache_bytes(sizes, max(num_prompt + num_decode, call))]
+    steps = [cache_bytes(sizes, max(num_prompt + num_decode, call))]
     for tokens in (num_prompt, call):  # the last of them is a step of its own
         step = sizes.workspace_bytes(min(tokens, _MLX_LM_PREFILL))
-        steps.append(mlx_lm_cache_bytes(sizes, tokens - 1) + step)
+        steps.append(cache_bytes(sizes, tokens - 1) + step)
     return max(steps)
 
 
-def mlx_lm_cache_bytes(sizes: Sizes, tokens: int) -> int:
-    """Compute what mlx-lm's caches take for so many tokens."""
-    return round_up(tokens, _MLX_LM_BLOCK) * sizes.kv_bytes
+@dataclass(frozen=True)
+class Needed:
+    """Bytes that a chat model takes on mlx-lm."""
+
+    weight_bytes: int
+    prompt_bytes: int  # keys and values of one prompt after the other, at most
+    call_bytes: int  # the same of each of several calls at once
+    kept_bytes: int  # of an interpreter that stays beside it
+
+    @classmethod
+    def of(
+        cls, sizes: Sizes | None, path: Path | None, prompt: int, call: int = 0, kept: int = 0
+    ) -> Needed:
+        """Compute it for prompts and calls of so many tokens; weights are those in files, if there
+        are any."""
+        weights = sizes.weight_bytes if sizes else 0
+        if path:
+            files = [path] if path.is_file() else path.glob("model*.safetensors")
+            weights = sum(file.stat().st_size for file in files if file.is_file())
+        return cls(weights, cache_bytes(sizes, prompt), cache_bytes(sizes, call), kept)
+
+    @property
+    def limit(self) -> float:
+        """What this machine gives; of what is not known no limit is."""
+        limit = machine.limit_bytes()
+        return math.inf if limit is None else limit
+
+    def bytes(self, at_once: int = 1) -> int:
+        """Add up what so many calls at once take."""
+        return self.weight_bytes + self._kv_bytes(at_once) + SLACK_BYTES + self.kept_bytes
+
+    def check(self, at_once: int = 1) -> None:
+        """Raise PawError, with the numbers, if it does not fit."""
+        if self.bytes(at_once) <= self.limit:
+            return
+        parts = {
+            "weights": self.weight_bytes,
+            "keys and values": self._kv_bytes(at_once),
+            "the interpreter beside it": self.kept_bytes,
+            "besides": SLACK_BYTES,
+        }
+        told = ", ".join(f"{size / 1e9:.1f} {name}" for name, size in parts.items() if size)
+        raise PawError(
+            f"it needs {self.bytes(at_once) / 1e9:.1f} GB ({told}), "
+            f"and this machine gives {self.limit / 1e9:.1f} GB"
+        )
+
+    def _kv_bytes(self, at_once: int) -> int:
+        return max(self.prompt_bytes, at_once * self.call_bytes)
+
+
+def cache_bytes(sizes: Sizes | None, tokens: int) -> int:
+    """Compute mlx-lm's cache for so many tokens, of the window at most; 0 if not known."""
+    if sizes is None:
+        return 0
+    return round_up(min(tokens, sizes.profile.window), _MLX_LM_BLOCK) * sizes.kv_bytes
+
+
+def read_sizes(path: Path) -> Sizes | None:
+    """Read the shapes of a folder's model; None for a family not known here, FormatError for what
+    is no model's config."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        bits = dict(config.get("quantization") or {}).get("bits")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise FormatError(f"the config.json of {path.name} is no model's") from error
+    return mlx_lm_sizes(config, bits)
+
+
+def mlx_lm_sizes(config: Mapping[str, Any], bits: int | None) -> Sizes | None:
+    """Take shapes as mlx-lm holds them in so many bits; None for a family not known here."""
+    packed = bits if bits and bits < 16 else None
+    try:
+        return Sizes.of(config, Form(packed, 2 if machine.mlx().device == "gpu" else 4))
+    except FormatError:
+        return None

@@ -20,10 +20,16 @@ from typing import Any
 
 from paw_mlx import formats, hub, machine
 from paw_mlx.benchmarks.report.report import reason, stat
-from paw_mlx.benchmarks.speed import room, synthetic
+from paw_mlx.benchmarks.speed import synthetic
 from paw_mlx.benchmarks.speed.paw import Paw
-from paw_mlx.benchmarks.speed.room import Needed
-from paw_mlx.benchmarks.speed.sizes import Form, Sizes
+from paw_mlx.benchmarks.speed.sizes import (
+    CHAT_TOKENS,
+    Form,
+    Needed,
+    Sizes,
+    mlx_lm_sizes,
+    read_sizes,
+)
 from paw_mlx.benchmarks.speed.subject import Plan, Subject
 from paw_mlx.benchmarks.speed.worker import Worker
 from paw_mlx.errors import NotFound, OfflineError, OptionError, PawError
@@ -291,10 +297,10 @@ def _plan_baseline(
 
     reference, told = str(models.baseline), None
     if models.synthetic:
-        sizes = room.sizes_of(synthetic.config(reference), bits)
+        sizes = mlx_lm_sizes(synthetic.config(reference), bits)
         return {"made_up": reference, "bits": bits}, _check_room(sizes, plan, models)
     if reference == BASELINE:  # its size is known before it is here
-        _check_room(room.sizes_of(synthetic.config("qwen3-32b"), 4), plan, models)
+        _check_room(mlx_lm_sizes(synthetic.config("qwen3-32b"), 4), plan, models)
     try:  # nothing as large is fetched unasked
         path = loadable_by_mlx_lm(hub.resolve_base(reference, offline=True), progress)
     except OfflineError as error:
@@ -302,9 +308,7 @@ def _plan_baseline(
     if models.program:
         program = formats.load(hub.resolve_program(models.program, offline=True))
         told = program.spec or program.pseudo_program or program.template.text
-    config = room.read_config(path)
-    sizes = room.sizes_of(config, config["quantization"].get("bits"))
-    needed = _check_room(sizes, plan, models, path, told)
+    needed = _check_room(read_sizes(path), plan, models, path, told)
     return {"reference": str(path), "instruction": told}, needed
 
 
@@ -312,7 +316,7 @@ def _check_room(
     sizes: Sizes | None,
     plan: SpeedPlan,
     models: Models,
-    path: Path = Path(),
+    path: Path | None = None,
     told: str | None = None,
 ) -> Needed:
     """What a baseline takes; PawError if that is too much, or would take hours.
@@ -320,12 +324,8 @@ def _check_room(
     What a call is told is counted by its characters; no tokenizer is read for it.
     """
     num_told = len(told) // _TOKEN_CHARACTERS if told else synthetic.PREFIX_TOKENS
-    call = num_told + room.CHAT_TOKENS + synthetic.INPUT_TOKENS + plan.max_tokens
-    needed = Needed(
-        weight_bytes=sizes.weight_bytes if sizes else room.weight_bytes(path),
-        prompt_bytes=room.cache_bytes(sizes, plan.num_prompt + plan.num_decode),
-        call_bytes=room.cache_bytes(sizes, call),
-    )
+    call = num_told + CHAT_TOKENS + synthetic.INPUT_TOKENS + plan.max_tokens
+    needed = Needed.of(sizes, path, plan.num_prompt + plan.num_decode, call)
     needed.check()
     if machine.mlx().device == "cpu" and needed.bytes() > _CPU_BYTES and not models.insist:
         raise PawError(

@@ -95,7 +95,6 @@ class Subject:
     """A model on an engine; the engine's Python package is `package`."""
 
     engine = package = "paw-mlx"
-    together = 1  # outputs that are not timed
     vocab: int
     _load_peak = 0
 
@@ -134,8 +133,7 @@ class Subject:
 
     def outputs(self, texts: Sequence[str], max_tokens: int = DEFAULT_MAX_TOKENS) -> list[str]:
         """Return the outputs, stripped."""
-        found = self.complete(texts, Asked(max_tokens, self.together, ends=True))
-        return [text.strip() for text in found]
+        return [text.strip() for text in self.complete(texts, Asked(max_tokens, ends=True))]
 
     def memory(self) -> dict[str, int | None]:
         """Return bytes: MLX's now, at most (loading or not), kept; and the process's peak."""

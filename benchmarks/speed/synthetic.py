@@ -81,7 +81,7 @@ def base(name: str, bits: int | None) -> Base:
     shape = config(name)
     profile, model = Profile.from_config(shape), make_model(shape)
     dtype = fill(model, bits)
-    nbytes = sum(tensor.nbytes for _, tensor in tree_flatten(model.parameters()))
+    nbytes = sum(tensor.nbytes for tensor in dict(tree_flatten(model.parameters())).values())
     form = form_of(model, dtype)
     return Base(
         path=Path(f"synthetic-{name}"),

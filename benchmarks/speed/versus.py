@@ -27,7 +27,8 @@ import mlx.core as mx
 from paw_mlx import formats, machine
 from paw_mlx.benchmarks.report.report import reason, stat
 from paw_mlx.benchmarks.speed import synthetic
-from paw_mlx.benchmarks.speed.engines import LlamaCpp, MlxLmProgram
+from paw_mlx.benchmarks.speed.chat import MlxLm
+from paw_mlx.benchmarks.speed.llamacpp import LlamaCpp
 from paw_mlx.benchmarks.speed.paw import Paw
 from paw_mlx.benchmarks.speed.sizes import GROUP_SIZE
 from paw_mlx.benchmarks.speed.subject import Plan, Subject, inputs
@@ -80,7 +81,7 @@ def run(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paw-versus-")))
         given = Given(folder, base, bits)
         given.write(program)
-        engines = [Engine(subject) for subject in (Paw, MlxLmProgram, LlamaCpp)]
+        engines = [Engine(subject) for subject in (Paw, MlxLm, LlamaCpp)]
         for engine in engines:
             progress(f"{engine.name}: loading")
             engine.open(stack, given, plan)
@@ -137,7 +138,7 @@ class Given:
         known = {"program": str(self.folder / "program.paw"), "reference": str(self.base)}
         if subject is Paw:
             return known | {"bits": self.bits}
-        if subject is MlxLmProgram:
+        if subject is MlxLm:
             bits = 32 if not on_gpu() and self.bits in (None, 16) else self.bits
             source, folder = read_source(self.base), self.folder / "base"
             folder.mkdir()

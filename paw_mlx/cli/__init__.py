@@ -11,7 +11,9 @@ import sys
 
 import click
 
-from .command import LazyGroup
+from ..errors import PawError
+from .command import Failure, LazyGroup
+from .streams import steady
 
 # command -> its module here; imported only when the command is called or listed.
 COMMANDS = {
@@ -47,11 +49,21 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us, as cron may
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    with steady():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; return its exit code."""
     try:
         code = cli.main(prog_name="paw-mlx", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except PawError as error:  # of --help and --version, which no command prints
+        Failure(error, as_json=False, among_rows=False).show()
+        return 1
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+        return 130

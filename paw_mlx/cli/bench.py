@@ -17,7 +17,7 @@ import click
 
 from ..errors import PawError
 from .command import Failure, LazyGroup
-from .common import say
+from .voice import say
 
 # command -> its module here, bench_<command>; imported only when the command is called.
 COMMANDS = {

@@ -14,7 +14,6 @@ from .. import settings
 from ..errors import OptionError, listed
 from .bench import awake, finish, output_option
 from .command import Command
-from .common import say, status
 from .options import (
     PATH,
     bits_option,
@@ -23,6 +22,7 @@ from .options import (
     json_option,
     offline_option,
 )
+from .voice import say, status
 
 if TYPE_CHECKING:
     from ..benchmarks.accuracy.tasks import Task
@@ -112,8 +112,9 @@ def command(
         path = answers or _kept(made_with)
         with Answers(path, made_with) as kept:
             if not as_json:
-                say(f"answers in {path}" + (f", {len(kept)} so far" if len(kept) else ""))
-            rows = study.run(asking, lab, kept, status)
+                num = len(kept.records)
+                say(f"answers in {path}" + (f", {num} so far" if num else ""))
+            rows = study.run(asking, lab, kept)
     about = {"source": tasks.source(data), "functions_in_all": len(found), "inputs": inputs}
     about |= {k: v for k, v in made_with.items() if v is not None and k not in study.VERSIONS}
     alike = _ALIKE if any(task.spec == tasks.BGL_SPEC for task in chosen) else ""

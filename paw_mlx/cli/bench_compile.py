@@ -10,9 +10,10 @@ import click
 from ..errors import OptionError, PawError
 from .bench import measured, output_option
 from .command import Command
-from .common import read_input, say, status
+from .common import read_input
 from .options import PATH, compiler_options, json_option, offline_option
 from .specs import Wish, read_text, read_wishes
+from .voice import say, status
 
 
 @click.command(cls=Command)

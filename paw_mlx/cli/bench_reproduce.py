@@ -9,8 +9,8 @@ import click
 
 from .bench import finish, output_option
 from .command import Command
-from .common import say
 from .options import PATH, json_option
+from .voice import say
 
 
 @click.command(cls=Command)

@@ -11,8 +11,8 @@ import click
 from ..errors import OptionError
 from .bench import measured, output_option, program_option
 from .command import Command
-from .common import say, status
 from .options import BITS, interpreter_option, json_option, offline_option
+from .voice import say, status
 
 
 def _parse_bits(

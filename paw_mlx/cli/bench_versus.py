@@ -9,8 +9,8 @@ import click
 
 from .bench import measured, output_option, program_option
 from .command import Command
-from .common import say, status
 from .options import PATH, bits_option, interpreter_option, json_option, offline_option
+from .voice import say, status
 
 
 @click.command(cls=Command)

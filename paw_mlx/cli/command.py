@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
+from functools import partial
 from typing import Any
 
 import click
 
 from ..errors import PawError
-from .common import say, status
+from .common import hear
+from .voice import say, status
 
 
 class Failure(click.ClickException):
@@ -25,8 +27,11 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print `error:` and `hint:` lines, or JSON, which goes to stderr where rows went out."""
         if self.as_json:
-            tell = say if self.among_rows else click.echo
-            tell(json.dumps({"error": self.error.record()}))
+            text = json.dumps({"error": self.error.record()})
+            try:
+                (say if self.among_rows else click.echo)(text)
+            except PawError:  # the error is that nothing can be printed
+                say(text)
             return
         say(f"{click.style('error:', fg='red', bold=True)} {self.error}")
         for hint in self.error.hints:
@@ -36,7 +41,7 @@ class Failure(click.ClickException):
 class Command(click.Command):
     """A command whose PawErrors become `error:` and `hint:` lines, or JSON with --json.
 
-    Warnings, ours and others', become `warning:` lines.
+    Warnings, ours and others', become `warning:` lines on a terminal, and part of the JSON.
     """
 
     prints_rows = False  # which are all that belongs on stdout
@@ -45,7 +50,7 @@ class Command(click.Command):
         """Run the command. Failure for a PawError."""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
+                warnings.showwarning = partial(_show_warning, ctx)
                 return super().invoke(ctx)
         except PawError as error:
             raise Failure(error, bool(ctx.params.get("as_json")), self.prints_rows) from error
@@ -81,5 +86,6 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(self._lazy.items()))
 
 
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+def _show_warning(context: click.Context, message: Warning | str, *where: Any, **more: Any) -> None:
+    hear(context, message)
     status(f"{click.style('warning:', fg='yellow', bold=True)} {message}")

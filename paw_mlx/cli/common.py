@@ -1,15 +1,21 @@
-"""What several commands share: their input, their voice on stderr, their tables."""
+"""What several commands share: their input, their tables, their JSON."""
 
 from __future__ import annotations
 
-import os
+import json
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import click
 
-from ..errors import NotFound, OptionError
+from ..errors import DiskError, NotFound, OptionError
+from ..rows.pipes import read_all
+from .voice import say
+
+_HEARD = f"{__name__}.heard"  # in click's context: the warnings
 
 
 def read_input(text: str | None, file: Path | None) -> str:
@@ -28,29 +34,46 @@ def read_input(text: str | None, file: Path | None) -> str:
         return text
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give INPUT, or pipe it in")
-    data = sys.stdin.buffer.read()
+    data = _read_stdin()
     if not data:
         say("standard input is empty; running on an empty input")
     return _decode(data, "standard input")
 
 
-def say(message: str, *, nl: bool = True) -> None:
-    """Print a line of status, on stderr, whether or not anyone reads it."""
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record, and the warnings heard so far; escaped where the encoding lacks something."""
     try:
-        click.echo(message, nl=nl, err=True)
-    except OSError:
-        hush(sys.stderr)
+        text = to_json(record)
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(_with_warnings(record), default=str)
+    click.echo(text)
 
 
-def hush(stream: TextIO) -> None:
-    """Let what is still to be printed go nowhere: nobody takes it any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def to_json(record: Mapping[str, Any]) -> str:
+    """Return a record as JSON, with the warnings heard so far, if there are any."""
+    return json.dumps(_with_warnings(record), ensure_ascii=False, default=str)
 
 
-def status(message: str) -> None:
-    """Print a line of status that only someone watching a terminal wants."""
-    if sys.stderr.isatty():
-        say(message)
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Let an error of printing in the block say that the work is done: a file lies at `path`."""
+    try:
+        yield
+    except DiskError as error:
+        error.add_note(f"{path} is written all the same.")
+        raise
+
+
+def hear(context: click.Context, warning: Warning | str) -> None:
+    """Keep a warning for the JSON that a command prints."""
+    code = type(warning).__name__ if isinstance(warning, Warning) else "Warning"
+    context.meta.setdefault(_HEARD, []).append({"code": code, "message": str(warning)})
+
+
+def _with_warnings(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = click.get_current_context().meta.get(_HEARD)
+    return {**record, "warnings": found} if found else dict(record)
 
 
 def table(rows: list[list[str]]) -> str:
@@ -69,6 +92,17 @@ def table(rows: list[list[str]]) -> str:
 def printable(text: str) -> str:
     """Return one line of text with everything that is no printable character escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _read_stdin() -> bytes:
+    try:
+        descriptor = sys.stdin.fileno()
+    except ValueError:  # io.UnsupportedOperation: no open file stands behind it
+        return sys.stdin.buffer.read()
+    try:
+        return read_all(descriptor)
+    except OSError as error:
+        raise NotFound(f"cannot read standard input: {error.strerror}") from error
 
 
 def _decode(data: bytes, where: str) -> str:

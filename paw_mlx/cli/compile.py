@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,10 @@ import click
 from .. import files, formats, store
 from ..errors import CompileError, OptionError, PawError, PseudoProgramError, listed
 from .command import Command
-from .common import read_input, say, status, table
+from .common import print_json, read_input, table, written
 from .options import PATH, adapter_option, compiler_options, json_option, offline_option
 from .specs import Wish, check_blocks, check_writable, read_text, read_wishes
+from .voice import say, status
 
 if TYPE_CHECKING:
     from ..compiler.compilation import Compilation
@@ -88,7 +88,7 @@ def command(
     compilations = [Compilation(wish.spec, wish.pseudo_program) for wish in wishes]
     num_failed = 0
     with _load(compiler, **options) as loaded:
-        check_blocks(adapter, loaded.meta.rank)
+        check_blocks(adapter, loaded.checkpoint.rank)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
         if edit:
@@ -105,7 +105,8 @@ def command(
                 continue
             stored_as = name or (None if output else wish.name)
             where = _keep(loaded, done, places[wish.name], stored_as, adapter)
-            _report(done, where, as_json)
+            with written(Path(where["path"])):
+                _report(done, where, as_json)
             done.program = None  # an adapter is large, and there may be hundreds
     if num_failed:
         raise CompileError(f"{num_failed} of {len(wishes)} specs were not compiled")
@@ -217,7 +218,7 @@ def _keep(
 
 def _report_failure(error: PawError, name: str, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"name": name, "error": error.record()}))
+        print_json({"name": name, "error": error.record()})
         return
     for line in (f"{name}: {error}", *(f"  {hint}" for hint in error.hints)):
         say(line)
@@ -232,7 +233,7 @@ def _report(compilation: Compilation, record: dict[str, Any], as_json: bool) -> 
         record |= {"spec": compilation.spec, "pseudo_program": compilation.pseudo_program}
         record |= {"seconds": seconds, "peak_bytes": peak}
         record |= {"phases": {phase: asdict(cost) for phase, cost in costs.items()}}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     rows = [
         [phase.replace("_", "-"), f"{cost.seconds:.1f} s", f"{cost.peak_bytes / 1e9:.2f} GB"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from ..words import megabytes
 from .command import Command
-from .common import say, status, table
+from .common import print_json, table, written
 from .options import (
     BITS,
     PATH,
@@ -20,8 +19,10 @@ from .options import (
     interpreter_option,
     json_option,
     offline_option,
+    rslora_option,
 )
 from .specs import read_text
+from .voice import say, status
 
 
 @click.command(cls=Command)
@@ -49,6 +50,7 @@ from .specs import read_text
 )  # fmt: skip
 @click.option("--rank", type=int, help="Of a torch checkpoint, to be checked.")
 @alpha_option
+@rslora_option
 @click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
 @bits_option("Of a --base.", (*BITS, 32))
 @group_size_option("Weights of a --base that share a scale.")
@@ -65,7 +67,7 @@ def command(
 ) -> None:
     """Convert SRC, an adapter or program in any layout, to DST, and prove it.
 
-    SRC is a path, a name in the store, or a repo on the Hugging Face hub: .paw, program folder,
+    SRC is a path, a name in the store, or a repo on the Hugging Face hub, or a folder in one: .paw, program folder,
     PEFT, GGUF, MLX, or a torch checkpoint, whose pickle is read and never executed. What was
     written is read back and compared with SRC; if they differ, DST stays as it was.
     """
@@ -76,24 +78,26 @@ def command(
     if bits:
         raise click.UsageError("--bits is for a --base; an adapter has --dtype")
     from ..convert.program import convert
+    from ..convert.receipt import ReceiptError
 
     texts = {key: options.pop(key) for key in ("template", "pseudo_program", "spec")}
-    made = convert(
-        source,
-        out,
-        progress=status,
-        **{key: read_text(path, strip=key != "template") for key, path in texts.items() if path},
-        **options,
-    )
-    if as_json:
-        click.echo(json.dumps(made.record()))
-        return
-    say(table(made.receipt.rows()))
-    before, after = made.layouts
-    click.echo(
-        f"wrote {out}: {before} → {after}, {megabytes(made.num_bytes)} in {made.seconds:.1f} s, "
-        f"{made.receipt}"
-    )
+    options |= {k: read_text(path, strip=k != "template") for k, path in texts.items() if path}
+    try:
+        made = convert(source, out, progress=status, **options)
+    except ReceiptError as error:
+        if not as_json:
+            say(table(error.receipt.rows()))
+        raise
+    with written(out):
+        if as_json:
+            print_json(made.record())
+            return
+        say(table(made.receipt.rows()))
+        before, after = made.layouts
+        size = megabytes(made.num_bytes)
+        click.echo(
+            f"wrote {out}: {before} → {after}, {size} in {made.seconds:.1f} s, {made.receipt}"
+        )
 
 
 def _convert_base(
@@ -107,7 +111,8 @@ def _convert_base(
     path = hub.resolve_base(source, offline=options["offline"], progress=status)
     made = convert_base(path, out, progress=status, **packing)
     size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
-    if as_json:
-        click.echo(json.dumps({"path": str(made), "bytes": size}))
-    else:
-        click.echo(f"wrote {made}: {megabytes(size)}")
+    with written(out):
+        if as_json:
+            print_json({"path": str(made), "bytes": size})
+        else:
+            click.echo(f"wrote {made}: {megabytes(size)}")

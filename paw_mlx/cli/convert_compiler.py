@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import click
 
 from ..words import megabytes
 from .command import Command
-from .common import status
+from .common import print_json, written
 from .options import BITS, PATH, bits_option, json_option, offline_option
+from .voice import status
 
 
 @click.command(name="convert-compiler", cls=Command)
@@ -37,8 +37,8 @@ def command(reference: str, out: Path, bits: int, offline: bool, as_json: bool) 
     made = convert_compiler(source, out, bits=bits, progress=status)
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
-    if as_json:
-        record = {"path": str(made), "bits": bits, "bytes": size, "seconds": seconds}
-        click.echo(json.dumps(record))
-        return
-    click.echo(f"wrote {made}: {megabytes(size)} in {seconds:.0f} s")
+    with written(out):
+        if as_json:
+            print_json({"path": str(made), "bits": bits, "bytes": size, "seconds": seconds})
+        else:
+            click.echo(f"wrote {made}: {megabytes(size)} in {seconds:.0f} s")

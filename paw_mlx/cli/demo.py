@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ import click
 from ..cases import read_cases
 from ..errors import NotFound
 from .command import Command
-from .common import say, table
+from .common import print_json, table
 from .options import PATH, json_option, offline_option
+from .voice import say
 
 if TYPE_CHECKING:
     from ..interpreter import Interpreter
@@ -77,7 +77,7 @@ def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None
         peak_bytes, device = interpreter.peak_bytes, interpreter.device
     if as_json:
         record = {"programs": [asdict(report) for report in reports]}
-        click.echo(json.dumps(record | {"peak_bytes": peak_bytes, "device": device}))
+        print_json(record | {"peak_bytes": peak_bytes, "device": device})
     else:
         click.echo(_summary(reports, peak_bytes))
 

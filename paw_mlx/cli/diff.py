@@ -14,8 +14,8 @@ import click
 
 from ..errors import listed
 from .command import Command
-from .common import printable, table
-from .options import alpha_option, json_option
+from .common import print_json, printable, table
+from .options import alpha_option, json_option, rslora_option
 
 if TYPE_CHECKING:
     from ..convert.diff import Diff, MetaChanges, Moved
@@ -27,8 +27,9 @@ _WIDTH = 60  # characters of a value in meta; JSON has all of it
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @alpha_option
+@rslora_option
 @json_option
-def command(a: str, b: str, alpha: float | None, as_json: bool) -> None:
+def command(a: str, b: str, alpha: float | None, rslora: bool, as_json: bool) -> None:
     """Show what changed from program A to program B: texts, meta, and how far the adapter moved.
 
     Each is a path in any layout or a name in the store, as in `diff triage@v1 triage`.
@@ -38,9 +39,12 @@ def command(a: str, b: str, alpha: float | None, as_json: bool) -> None:
     from ..convert.program import read_any
 
     paths = [hub.resolve_adapter(reference, offline=True) for reference in (a, b)]
-    one, other = (read_any(path, alpha=alpha) for path in paths)
+    one, other = (read_any(path, alpha=alpha, rslora=rslora) for path in paths)
     changes = diff(one, other)
-    click.echo(json.dumps(changes.record()) if as_json else _sheet(changes))
+    if as_json:
+        print_json(changes.record())
+    else:
+        click.echo(_sheet(changes))
 
 
 def _sheet(changes: Diff) -> str:

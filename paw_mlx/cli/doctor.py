@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -10,24 +9,30 @@ import click
 
 from ..machine.doctor import OK, PROBLEM, WARNING, Check, checks
 from ..machine.facts import Facts, gather
+from ..machine.verify import verify as verified
 from .command import Command
+from .common import print_json
 from .options import json_option
+from .voice import status
 
 _COLORS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 
 
 @click.command(cls=Command)
+@click.option("--verify", is_flag=True, help="Also read all that is installed, and check it.")
 @json_option
-def command(as_json: bool) -> None:
+def command(verify: bool, as_json: bool) -> None:
     """Check this machine: chip, MLX, memory, network, folders, what is installed.
 
     Exits with 1 if something keeps programs from running.
     """
     facts = gather()
     found = list(checks(facts))
+    if verify:
+        found += verified(facts.installed, status)
     sound = all(check.state != PROBLEM for check in found)
     if as_json:
-        click.echo(json.dumps(_record(facts, found, sound), default=str))
+        print_json(_record(facts, found, sound))
     else:
         click.echo(_sheet(found))
     if not sound:

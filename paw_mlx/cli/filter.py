@@ -17,10 +17,11 @@ from ..rows.flow import Outcome
 from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
-from .common import say, status
+from .common import to_json
 from .options import base_options, batch_option, decode_options, json_option
 from .progress_line import ProgressLine, notes
 from .rows import Stdout, open_file
+from .voice import say, status
 
 if TYPE_CHECKING:
     from ..program import Program
@@ -114,12 +115,14 @@ def _show(outcome: Outcome[Line], as_json: bool) -> bytes:
         record["error"] = answer.record()
     else:
         record["output"] = answer.text
+        if not answer.is_whole:
+            record["finish_reason"] = answer.finish_reason
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
 def _summarize(tally: Tally, num_kept: int, as_json: bool, tell: Callable[[str], None]) -> None:
     if as_json:
-        tell(json.dumps(tally.record | {"num_kept": num_kept}))
+        tell(to_json(tally.record | {"num_kept": num_kept}))
         return
     num_lines = counted(tally.num_rows, "line")
     lines = f"{num_lines} in, {num_kept:,} kept"

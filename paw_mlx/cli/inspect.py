@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from .. import store
-from ..errors import PawError
+from ..errors import FormatError, PawError
+from ..files import exists
 from ..formats import Summary, summarize
 from ..formats.fingerprint import base_fingerprint, recorded
 from ..profiles import base_name
@@ -29,15 +30,28 @@ from .options import interpreter_option, json_option
 def command(what: str, interpreter: str | None, as_json: bool) -> None:
     """Show what the program or adapter at PATH holds, without loading a model.
 
-    PATH may also be a program's name in the store.
+    PATH may also be a program's name in the store, or what torch saved: that is read, and never
+    executed.
     """
-    stored = store.is_reference(what) and not Path(what).exists()
-    summary = summarize(store.find(what) if stored else Path(what))
+    stored = store.is_reference(what) and not exists(Path(what))
+    summary = _summarize(store.find(what) if stored else Path(what))
     matches, base = _compare_base(summary, interpreter)
     if as_json:
         click.echo(json.dumps(asdict(summary) | {"base_matches": matches}))
     else:
         click.echo(_sheet(summary, base))
+
+
+def _summarize(path: Path) -> Summary:
+    """Summarize what a layout of ours holds, or else a file or folder of torch's."""
+    try:
+        return summarize(path)
+    except FormatError:
+        from ..convert import torch_adapter  # takes a while, and is rarely meant
+
+        if not torch_adapter.is_torch(path):
+            raise
+        return torch_adapter.summarize(path)
 
 
 def _compare_base(s: Summary, reference: str | None) -> tuple[bool | None, str | None]:
@@ -72,7 +86,7 @@ def _sheet(s: Summary, base: str | None) -> str:
         "base": base,
         "sites": f"{s.num_sites} ({layers} x {len(s.modules)} modules: {', '.join(s.modules)})",
         "rank": _numbers(s.ranks),
-        "alpha": f"{_numbers(s.alphas)} (scale {_numbers(s.scales)})",
+        "alpha": f"{_numbers(s.alphas)} (scale {_numbers(s.scales)})" if s.alphas else "not said",
         "parameters": f"{s.num_parameters:,}",
         "adapter": f"{', '.join(s.dtypes)}, {_size(s.adapter_bytes)}",
         "file": _size(s.file_bytes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
@@ -12,8 +11,9 @@ import click
 from .. import hub, store
 from ..words import megabytes
 from .command import Command
-from .common import say, table
+from .common import print_json, table
 from .options import json_option
+from .voice import say
 
 
 @click.command(cls=Command)
@@ -23,12 +23,12 @@ def command(as_json: bool) -> None:
 
     Of a program's versions, * marks the one that its bare name means.
     """
-    programs, models = store.entries(), hub.installed()
+    programs, models = store.entries(say), hub.installed(say)
     kinds = {f"{kind}s": [m for m in models if m.kind == kind] for kind in ("base", "compiler")}
     if as_json:
         record = {key: [asdict(one) for one in found] for key, found in kinds.items()}
         record["programs"] = [asdict(program) for program in programs]
-        click.echo(json.dumps(record, default=str))
+        print_json(record)
         return
     tables = []
     if programs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -21,11 +20,12 @@ from ..rows.sink import Sink
 from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
-from .common import say
+from .common import to_json
 from .options import PATH, base_options, batch_option, decode_options, json_option
 from .progress_line import ProgressLine, notes
 from .rows import Stdout, open_file
 from .specs import check_writable
+from .voice import say
 
 if TYPE_CHECKING:
     from ..functions import Function
@@ -136,7 +136,7 @@ def _watch(found: Generator[Outcome[Row]], files: RowFiles, sink: Sink, as_json:
                     line.say_error(outcome.item.number, outcome.answer, as_json)
     except BaseException as error:
         if sink.kept and not as_json and not isinstance(error, PawError):  # which has it as a hint
-            line.say(sink.kept)
+            say(sink.kept)
         raise
     finally:
         line.clear()
@@ -146,7 +146,8 @@ def _watch(found: Generator[Outcome[Row]], files: RowFiles, sink: Sink, as_json:
 def _summarize(tally: Tally, sink: Sink, as_json: bool) -> None:
     num_before = len(sink.done)
     if as_json:
-        say(json.dumps(tally.record | {"num_failed": sink.num_failed, "num_before": num_before}))
+        counts = {"num_failed": sink.num_failed, "num_before": num_before}
+        say(to_json(tally.record | counts))
         return
     before = f", after {num_before:,} that were there" if num_before else ""
     num_rows = counted(tally.num_rows, "row")

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .common import status
+from .voice import status
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -34,6 +34,9 @@ adapter_option = click.option(
 )  # fmt: skip
 alpha_option = click.option(
     "--alpha", type=float, help="Of a torch checkpoint, which does not say it."
+)
+rslora_option = click.option(
+    "--rslora", is_flag=True, help="Of a torch checkpoint: its scale is alpha / sqrt(rank)."
 )
 compiler_option = click.option(
     "--compiler", metavar="REF", help="[default: the published one for the interpreter]"

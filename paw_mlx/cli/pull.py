@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import hub, store
 from ..errors import OptionError
 from .command import Command
-from .common import say, status
+from .common import print_json
 from .options import json_option
+from .voice import say, status
 
 
 @click.command(cls=Command)
@@ -28,7 +29,7 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     """
     if name is None:
         kind, path = _pull_model(reference)
-        click.echo(json.dumps({kind: reference, "path": str(path)}) if as_json else path)
+        _print({kind: reference, "path": str(path)}, as_json)
         return
     store.check_name(name)
     version = store.add(hub.resolve_program(reference, progress=status), name)
@@ -36,7 +37,14 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     record = {"program": name, "version": version, "path": str(path)}
     if not as_json:
         say(f"stored {name}@v{version}")
-    click.echo(json.dumps(record) if as_json else path)
+    _print(record, as_json)
+
+
+def _print(record: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(record)
+    else:
+        click.echo(record["path"])
 
 
 def _pull_model(reference: str) -> tuple[str, Path]:
@@ -50,4 +58,4 @@ def _pull_model(reference: str) -> tuple[str, Path]:
         return "base", hub.resolve_base(reference, progress=status)
     from ..compiler.installed import installed_compiler
 
-    return "compiler", installed_compiler(reference, progress=status)
+    return "compiler", installed_compiler(reference, progress=status).folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
@@ -11,6 +10,7 @@ from .. import hub, store
 from ..errors import NotFound, OptionError, listed
 from ..words import megabytes
 from .command import Command
+from .common import print_json
 from .options import json_option
 
 
@@ -26,7 +26,7 @@ def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         _ask(list(programs))
     freed = {n: store.remove(n) if stored else hub.remove(n) for n, stored in programs.items()}
     if as_json:
-        click.echo(json.dumps({"removed": [{"name": n, "bytes": b} for n, b in freed.items()]}))
+        print_json({"removed": [{"name": n, "bytes": b} for n, b in freed.items()]})
         return
     for name, size in freed.items():
         click.echo(f"removed {name}, {megabytes(size)} freed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import click
@@ -10,6 +9,7 @@ import click
 from .. import store
 from ..errors import OptionError
 from .command import Command
+from .common import print_json
 from .options import json_option
 
 
@@ -44,7 +44,7 @@ def command(name: str, to: int | None, as_json: bool) -> None:
     before = store.current(name)
     now = store.rollback(name, to)
     if as_json:
-        click.echo(json.dumps({"program": name, "version": now, "previous": before}))
+        print_json({"program": name, "version": now, "previous": before})
     elif now == before:
         click.echo(f"{name} is v{now} already")
     else:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import click
 
-from ..errors import DiskError, FieldError
+from ..errors import FieldError
 from ..rows.sink import Stream
 from ..rows.source import Input, open_input
-from .common import hush
+from .streams import STDOUT, is_read
 
 
 @contextmanager
@@ -33,15 +33,10 @@ class Stdout(Stream):
     """Standard output. When nobody reads it any more, click's Exit ends the command."""
 
     def __init__(self, head: bytes = b"") -> None:
-        super().__init__(sys.stdout.buffer, "standard output", head)
+        super().__init__(sys.stdout.buffer, STDOUT, head)
 
     def write(self, number: int, data: bytes, failed: bool) -> None:
         """Print a row."""
-        try:
-            super().write(number, data, failed)
-        except BrokenPipeError:
-            hush(sys.stdout)
-            raise click.exceptions.Exit(0) from None
-        except DiskError:
-            hush(sys.stdout)
-            raise
+        super().write(number, data, failed)
+        if not is_read():
+            raise click.exceptions.Exit(0)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..words import counted
 from .command import Command
-from .common import read_input, say
+from .common import print_json, read_input
 from .options import PATH, base_options, decode_options, json_option
+from .voice import say
 
 if TYPE_CHECKING:
-    from ..runner import Options
+    from ..runner import Options, Result
 
 
 @click.command(cls=Command)
@@ -37,7 +38,8 @@ def command(
     """Run PROGRAM on INPUT and print the output.
 
     PROGRAM is a path, a name in the store, or a hub reference. INPUT is text, or `-` for
-    standard input, which is also read when INPUT is left out of a pipe.
+    standard input, which is also read when INPUT is left out of a pipe. An output that was cut
+    before its end is printed all the same, and said to be on stderr.
     """
     if stream and as_json:
         raise click.UsageError("--stream prints text as it comes; --json waits for the end")
@@ -47,19 +49,35 @@ def command(
     fn = function(program, **base)
     if stream:
         _say_cut(fn.runner.cut_tokens(fn.program, text, options))
-        for piece in fn.stream(text, options):
-            click.echo(piece, nl=False)
-        click.echo()
+        pieces = fn.stream(text, options)
+        for piece in pieces:
+            _print(piece)
+        _print("\n")
+        _say_unended(pieces.result, options)
         return
     result = fn.run(text, options)
     _say_cut(result.cut_tokens)
     if as_json:
         record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}
-        click.echo(json.dumps(record | {"program_id": fn.program.id}, ensure_ascii=False))
+        print_json(record | {"program_id": fn.program.id})
     else:
-        click.echo(result.text)
+        _print(f"{result.text}\n")
+        _say_unended(result, options)
+
+
+def _print(text: str) -> None:
+    """Print an output as it is: click would leave out what looks like a color."""
+    click.echo(text, nl=False, color=True)
 
 
 def _say_cut(num_tokens: int) -> None:
     if num_tokens:
         say(f"{num_tokens} tokens of the input were cut")
+
+
+def _say_unended(result: Result, options: Options) -> None:
+    """Say that an output is not whole, and why."""
+    if not result.is_whole:
+        asked = options.max_tokens == result.output_tokens
+        why = f"--max-tokens {options.max_tokens}" if asked else "the default, or the window's end"
+        say(f"the output was cut after {counted(result.output_tokens, 'token')} ({why})")

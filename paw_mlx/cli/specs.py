@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FormatError, NotFound, OptionError, listed
-from ..rows.jsonl import json_line
+from ..rows.jsonl import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ def _in_file(file: Path) -> Iterator[Wish]:
     if file.suffix != ".jsonl":
         yield Wish(read_text(file), file.stem)
         return
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        if line.strip():
-            yield _make_wish(file, number, json_line(file, number, line))
+    for number, row in read_jsonl(file, "specs"):
+        yield _make_wish(file, number, row)
 
 
 def _make_wish(file: Path, number: int, row: object) -> Wish:

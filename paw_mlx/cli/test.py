@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ import click
 
 from ..cases import read_cases
 from .command import Command
-from .common import table
+from .common import print_json, table
 from .options import PATH, base_options, json_option, max_tokens_option
+from .progress_line import unended
+from .voice import say, status
 
 if TYPE_CHECKING:
     from ..evaluation import Report
@@ -50,15 +52,13 @@ def command(
 
     options = Options(max_tokens)
     fn = function(program, **base)
-    with click.progressbar(
-        length=len(rows), file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        report = judge(fn, rows, options, on_case=lambda _: bar.update(1))
+    num_done = count(1)
+    report = judge(fn, rows, options, on_case=lambda _: status.advance(next(num_done), len(rows)))
     accuracy = report.accuracy
     if as_json:
         record = {"program_id": fn.program.id, "accuracy": accuracy, "cases": len(rows)}
-        failures = [asdict(failure) for failure in report.failures]
-        click.echo(json.dumps(record | {"seconds": report.seconds, "failures": failures}))
+        record |= {"num_unended": report.num_unended, "seconds": report.seconds}
+        print_json(record | {"failures": [asdict(failure) for failure in report.failures]})
     else:
         _show(report)
     if min_accuracy is not None and accuracy < min_accuracy:
@@ -72,10 +72,13 @@ def _show(report: Report) -> None:
         if failure.error:
             click.echo(f"error     {failure.error}\n")
         else:
-            click.echo(f"got       {json.dumps(failure.output, ensure_ascii=False)}\n")
+            cut = "" if failure.is_whole else ", cut before its end"
+            click.echo(f"got       {json.dumps(failure.output, ensure_ascii=False)}{cut}\n")
     if report.failures and len(report.labels) <= _MOST_LABELS:
         click.echo(_confusion(report) + "\n")
     share = f"{report.num_correct} of {len(report.judged)}"
+    if report.num_unended:
+        say(unended(report.num_unended))
     click.echo(f"accuracy {report.accuracy:.1%} ({share}) in {report.seconds:.1f} s")
 
 

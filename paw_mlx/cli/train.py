@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,12 +13,14 @@ import click
 
 from ..cases import read_cases
 from .command import Command
-from .common import status
+from .common import hear, print_json, written
 from .options import PATH, adapter_option, interpreter_option, json_option, offline_option
 from .specs import check_blocks, check_writable, read_text
+from .voice import Line, left, say, status
 
 if TYPE_CHECKING:
     from ..training.loop import Step
+    from ..training.program import Trained
 
 
 @click.command(cls=Command)
@@ -74,7 +74,7 @@ def command(
     check_writable(output)
     from .. import formats, hub
     from ..interpreter.models.load import load_base
-    from ..training.program import train
+    from ..training.program import doubt, train
     from ..training.recipe import Recipe
 
     recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
@@ -82,7 +82,10 @@ def command(
     if start_from:
         begin = formats.load(hub.resolve_program(start_from, offline=offline)).adapter
     path = hub.resolve_base(interpreter, offline=offline, progress=status)
-    base = load_base(path, exact=True)
+    base = load_base(path, trainable=True)
+    if reason := doubt(cases):
+        hear(click.get_current_context(), reason)
+        say(f"warning: {reason}")
     status(f"training on {examples} for {base.profile.name}")
     trained = train(base, spec, cases, recipe, _progress(steps), start_from=begin, dtype=adapter)
     made_for = base.profile.repo if base.profile.repos else interpreter
@@ -90,11 +93,16 @@ def command(
     meta = {**trained.program.meta, "created_at": created}
     program = replace(trained.program, interpreter=made_for, meta=meta)
     formats.save(program, output, dtype=None, profile=base.profile)
+    with written(output):
+        _report(trained, program.id, output, as_json)
+
+
+def _report(trained: Trained, program_id: str, output: Path, as_json: bool) -> None:
     before, after = trained.before, trained.after
     if as_json:
         record = {"before": asdict(before), "after": asdict(after), "seconds": trained.seconds}
-        record |= {"program_id": program.id, "path": str(output)}
-        click.echo(json.dumps(record | {"best_step": trained.best_step}))
+        record |= {"program_id": program_id, "path": str(output)}
+        print_json(record | {"best_step": trained.best_step})
         return
     click.echo(
         f"held-out accuracy {before.accuracy:.1%} → {after.accuracy:.1%}, "
@@ -108,10 +116,11 @@ def _progress(steps: int) -> Callable[[Step], None]:
     start = time.perf_counter()
 
     def report(step: Step) -> None:
-        left = (time.perf_counter() - start) / step.number * (steps - step.number)
-        line = f"\rstep {step.number}/{steps}  loss {step.loss:.3f}  {left:.0f} s left   "
+        line = f"step {step.number}/{steps}  loss {step.loss:.3f}"
         if step.held_out_loss is not None:
-            line += f"held-out loss {step.held_out_loss:.3f}\n"
-        click.echo(line, nl=False, err=True)
+            status(f"{line}  held-out loss {step.held_out_loss:.3f}")
+        else:
+            share = step.number / steps
+            Line.draw(f"{line}  {left(time.perf_counter() - start, share)}")
 
-    return report if sys.stderr.isatty() else lambda step: None
+    return report

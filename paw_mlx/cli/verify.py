@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 import click
 
 from .command import Command
-from .common import printable, status, table
-from .options import PATH, alpha_option, interpreter_option, json_option, offline_option
+from .common import print_json, printable, table
+from .options import (
+    PATH,
+    alpha_option,
+    interpreter_option,
+    json_option,
+    offline_option,
+    rslora_option,
+)
+from .voice import status
 
 if TYPE_CHECKING:
     from ..convert.verify import Run, Verdict
@@ -40,6 +48,7 @@ _MOST = 5  # problems shown; JSON has them all
 )
 @offline_option
 @alpha_option
+@rslora_option
 @json_option
 def command(
     a: str,
@@ -49,6 +58,7 @@ def command(
     max_tokens: int,
     offline: bool,
     alpha: float | None,
+    rslora: bool,
     as_json: bool,
 ) -> None:
     """Compare what the programs or adapters A and B compute, site by site.
@@ -69,9 +79,14 @@ def command(
     if interpreter:
         path = hub.resolve_base(interpreter, offline=offline, progress=status)
         base = load_base(path, progress=status)
-    one, other = (read_any(path, base and base.profile, alpha=alpha) for path in paths)
+    one, other = (
+        read_any(path, base and base.profile, alpha=alpha, rslora=rslora) for path in paths
+    )
     verdict = verify(one, other, base=base, inputs=texts, max_tokens=max_tokens)
-    click.echo(json.dumps(verdict.record()) if as_json else _sheet(verdict))
+    if as_json:
+        print_json(verdict.record())
+    else:
+        click.echo(_sheet(verdict))
     if not verdict.ok:
         raise click.exceptions.Exit(1)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from ..device import claim
 from ..errors import FormatError, InputTooLong, NotFound
 
 if TYPE_CHECKING:
@@ -64,14 +65,20 @@ def encode(tokenizer: TokenizerWrapper, messages: Sequence[Message]) -> list[int
     ids: list[int] = []
     for i, part in enumerate(parts):
         text = messages[int(part)]["content"] if i % 2 else part
-        ids += tokenizer.encode(text, add_special_tokens=False, split_special_tokens=bool(i % 2))
+        ids += encode_text(tokenizer, text, control=not i % 2)
     return ids
+
+
+def encode_text(tokenizer: TokenizerWrapper, text: str, *, control: bool) -> list[int]:
+    """Return the token ids of `text`; control tokens count as such only if `control`."""
+    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not control))
 
 
 class ChatModel:
     """A chat model in memory. What its conversations begin with is evaluated once."""
 
     def __init__(self, path: Path) -> None:
+        claim()
         from mlx_lm import utils
 
         with _loading(path, "tokenizer.json", "config.json", "model*.safetensors"):

@@ -20,8 +20,9 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from ..device import claim
 from ..errors import CompileError, FormatError, listed
-from ..formats.checkpoint import ENCODER, CompilerMeta
+from ..formats.checkpoint import ENCODER, Checkpoint
 from ..formats.tensors import Slot, safetensors_index
 from ..formats.untrusted import json_object, read_bytes
 from ..interpreter.base.tensors import Tensors
@@ -41,16 +42,16 @@ class Encoder:
     FormatError if its files are not what convert-compiler writes.
     """
 
-    def __init__(self, compiler: Path) -> None:
-        self._folder = compiler / ENCODER
+    def __init__(self, compiler: Checkpoint) -> None:
+        self._folder = compiler.folder / ENCODER
         config = self._read_json("config.json")
         self._args = encoder_args(config)
         self._rotation = Rotation(self._args.head_dim, self._args.theta)
         self._window = config["max_position_embeddings"]
         self._files = self._find_files(self._args.layers)
         self._tokenizer = chat.load_tokenizer(self._folder)
-        steps = CompilerMeta.read(compiler).prefix_steps
-        self._prefix = self._ids([f"<prefix_{i}>" for i in range(1, steps + 1)])
+        steps = range(1, compiler.prefix_steps + 1)
+        self._prefix = self._ids([f"<prefix_{i}>" for i in steps])
         self._eos = self._ids([self._eos_token()])
 
     @property
@@ -64,12 +65,12 @@ class Encoder:
     def tokens(self, spec: str, pseudo_program: str) -> list[int]:
         """Return the sequence the compiler was trained on; CompileError if it exceeds the window.
 
-        As in training, a control token in the author's own text acts as one.
+        A control token in the author's own text is plain text, and ends nothing.
         """
         content = f"[SPEC]\n{spec}\n[END_SPEC]\n\n[PSEUDO_PROGRAM]"
-        turn = chat.render(self._tokenizer, [{"role": "user", "content": content}])
-        found = self._encode(turn) + self._encode(pseudo_program)
-        tokens = [*found, *self._eos, *self._prefix]
+        turn = chat.encode(self._tokenizer, [{"role": "user", "content": content}])
+        pseudo = chat.encode_text(self._tokenizer, pseudo_program, control=False)
+        tokens = [*turn, *pseudo, *self._eos, *self._prefix]
         if len(tokens) > self._window:
             raise CompileError(
                 f"spec and pseudo-program take {len(tokens)} tokens, and the compiler's window "
@@ -80,6 +81,7 @@ class Encoder:
 
     def hidden(self, sequences: Sequence[Sequence[int]], num_layers: int) -> list[np.ndarray]:
         """Compute the states (L, P, H) of each sequence for an interpreter of `num_layers`."""
+        claim()
         teachers = np.array(teacher_layers(self.num_layers, num_layers))
         shape = (num_layers, len(self._prefix), self._args.hidden)
         found = [np.empty(shape, np.float32) for _ in sequences]
@@ -141,11 +143,8 @@ class Encoder:
             )
         return path, slot
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
     def _ids(self, tokens: Sequence[str]) -> list[int]:
-        ids = [self._encode(token) for token in tokens]
+        ids = [chat.encode_text(self._tokenizer, token, control=True) for token in tokens]
         if lacking := [t for t, found in zip(tokens, ids, strict=True) if len(found) != 1]:
             raise FormatError(f"the compiler's tokenizer has no {listed(lacking)}")
         return [found[0] for found in ids]

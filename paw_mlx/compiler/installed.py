@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import hub, settings
 from ..device import on_gpu
 from ..errors import OptionError, listed
-from ..formats.checkpoint import CompilerMeta, is_converted
+from ..formats.checkpoint import Checkpoint, read_converted
 from ..formats.fingerprint import fingerprint
 from ..profiles import PROFILES, find_profile
 from ..progress import Progress, quiet
@@ -39,8 +39,8 @@ def installed_compiler(
     *,
     offline: bool = False,
     progress: Progress = quiet,
-) -> Path:
-    """Return a converted compiler's folder; fetched and converted on first use.
+) -> Checkpoint:
+    """Return a converted compiler; fetched and converted on first use.
 
     To `bits`; without, what is here already, or 8. Raises NotFound, HubError, OfflineError,
     DiskError, FormatError or OptionError.
@@ -48,17 +48,17 @@ def installed_compiler(
     root, repo = settings.data_dir() / "compilers", hub.compiler_repo(reference)
     stem = str(repo).replace("/", "--") if repo else ""
     for choice in (bits,) if bits else (BITS, 16, 6, 4, 32):
-        if repo and is_converted(kept := root / f"{stem}-{choice}bit"):
+        if repo and (kept := read_converted(root / f"{stem}-{choice}bit")):
             return kept
     source = hub.resolve_compiler(reference, offline=offline, progress=progress)
-    if is_converted(source):
-        have = (CompilerMeta.read(source).conversion or {}).get("bits")
+    if found := read_converted(source):
+        have = (found.conversion or {}).get("bits")
         if bits and bits != have:
             raise OptionError(
                 f"{source} was converted to {have} bits, not {bits}",
                 hint="Name the compiler as it was published, or leave --bits out.",
             )
-        return source
+        return found
     from ..convert.checkpoint import convert_compiler, stamp_of
 
     bits = bits or BITS
@@ -67,7 +67,7 @@ def installed_compiler(
     made = convert_compiler(source, root / f"{stem}-{bits}bit", bits=bits, progress=progress)
     if repo:
         progress("the published files can go now: see `paw-mlx ls` and `paw-mlx rm`")
-    return Path(made)
+    return Checkpoint.read(made)
 
 
 def loadable_by_mlx_lm(path: Path, progress: Progress = quiet) -> Path:

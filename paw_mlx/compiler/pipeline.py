@@ -16,14 +16,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .. import hub, prompts
 from ..adapter import Adapter
 from ..errors import FormatError, PawError
-from ..formats.checkpoint import CompilerMeta, compiler_fingerprint
+from ..formats.checkpoint import Checkpoint, compiler_fingerprint
 from ..functions import Function
 from ..interpreter.shared import function
 from ..profiles import base_name
@@ -49,7 +48,7 @@ class Compiler:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Checkpoint,
         target: Target,
         find_pseudo_compiler: Callable[[], PseudoCompiler],
         *,
@@ -57,8 +56,8 @@ class Compiler:
         progress: Progress = quiet,
     ) -> None:
         """Take a converted checkpoint; AdapterMismatch if it writes for another base."""
-        self.meta, self.target = CompilerMeta.read(checkpoint), target
-        self._checkpoint, self._find_pseudo_compiler = checkpoint, find_pseudo_compiler
+        self.checkpoint, self.target = checkpoint, target
+        self._find_pseudo_compiler = find_pseudo_compiler
         self._keep_loaded, self._progress = keep_loaded, progress
         self._mapper = StreamedMapper(checkpoint)
         self._mapper.check(target.profile)
@@ -93,7 +92,7 @@ class Compiler:
         """
         reference = reference or compiler_for(interpreter)
         checkpoint = installed_compiler(reference, bits, offline=offline, progress=progress)
-        base = interpreter or base_name(CompilerMeta.read(checkpoint).interpreter)
+        base = interpreter or base_name(checkpoint.interpreter)
         target = Target.read(hub.resolve_base(base, offline=offline, progress=progress))
 
         def find() -> PseudoCompiler:
@@ -105,7 +104,7 @@ class Compiler:
     @cached_property
     def fingerprint(self) -> str:
         """The checkpoint's fingerprint (64 hex); other bits are another compiler."""
-        return compiler_fingerprint(self._checkpoint)
+        return compiler_fingerprint(self.checkpoint)
 
     def compile(self, spec: str, *, pseudo_program: str | None = None) -> Program:
         """Compile a spec; `pseudo_program` skips the first phase.
@@ -201,7 +200,7 @@ class Compiler:
         """Assemble a program, and the record of where it comes from."""
         spec, pseudo = compilation.spec, compilation.pseudo_program or ""
         key = f"{spec}\0{pseudo}\0{self.fingerprint}"
-        conversion = self.meta.conversion or {}
+        conversion = self.checkpoint.conversion or {}
         record: dict[str, Any] = {
             "version": version("paw-mlx"),
             "bits": conversion.get("bits"),
@@ -214,7 +213,7 @@ class Compiler:
         return Program(
             template=prompts.template(pseudo, self.target.profile.turn),
             adapter=adapter,
-            interpreter=self.meta.interpreter,
+            interpreter=self.checkpoint.interpreter,
             spec=spec,
             pseudo_program=pseudo,
             meta={
@@ -223,7 +222,7 @@ class Compiler:
                 "compiler_snapshot": conversion.get("source"),
                 "compiler_fingerprint": self.fingerprint,
                 "interpreter_fingerprint": self.target.fingerprint,
-                "prefix_steps": self.meta.prefix_steps,
+                "prefix_steps": self.checkpoint.prefix_steps,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "paw_mlx": record,
             },

@@ -6,7 +6,6 @@ the CPU: a GPU's float32 products may be rounded to fewer bits, and nothing is g
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 import mlx.core as mx
@@ -14,7 +13,7 @@ import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..errors import AdapterMismatch, FormatError, listed
-from ..formats.checkpoint import MAPPER, CompilerMeta, check_mapper
+from ..formats.checkpoint import MAPPER, Checkpoint, check_mapper
 from ..formats.tensors import safetensors_index
 from ..profiles import Profile
 from .mapper import HEAD, coefficients, mix
@@ -27,13 +26,13 @@ class StreamedMapper:
     other or meta.json.
     """
 
-    def __init__(self, compiler: Path) -> None:
-        self._file, self._meta = compiler / MAPPER, CompilerMeta.read(compiler)
+    def __init__(self, compiler: Checkpoint) -> None:
+        self._file, self._compiler = compiler.folder / MAPPER, compiler
         slots = safetensors_index(self._file)
         if odd := [name for name, slot in slots.items() if slot.dtype != "F32"]:
             raise FormatError(f"{len(odd)} tensors of the mapper are not float32: {listed(odd)}")
         shapes = {name: slot.shape for name, slot in slots.items()}
-        self.sizes = check_mapper(shapes, self._meta.record)
+        self.sizes = check_mapper(shapes, compiler.record)
 
     def check(self, profile: Profile) -> None:
         """Raise AdapterMismatch unless what this mapper makes fits the interpreter `profile`."""
@@ -44,7 +43,7 @@ class StreamedMapper:
             f"the compiler writes for {sizes.num_layers} layers of {listed(list(sizes.modules))}, "
             f"and {profile.name} has {profile.num_layers} of {listed(list(profile.shapes))}, or "
             "of other sizes",
-            hint=f"It was made for {self._meta.interpreter}.",
+            hint=f"It was made for {self._compiler.interpreter}.",
         )
 
     def adapter(self, hidden: np.ndarray) -> Adapter:
@@ -63,7 +62,7 @@ class StreamedMapper:
             B = self._mix(f"B_bases_{module}", found[:, index, :, 1])
             for layer in range(self.sizes.num_layers):
                 pair = Matrix.from_array(A[layer]), Matrix.from_array(B[layer])
-                sites[Site(layer, module)] = Lora(*pair, self._meta.alpha)
+                sites[Site(layer, module)] = Lora(*pair, self._compiler.alpha)
         mx.clear_cache()
         adapter = Adapter(sites)
         adapter.check_finite()

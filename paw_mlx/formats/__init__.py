@@ -22,14 +22,14 @@ from pathlib import Path
 
 from ..adapter import Adapter
 from ..errors import FormatError, NotFound, OptionError, UnknownLayout, listed
-from ..files import replacing
+from ..files import is_litter, read_errors, replacing
 from ..profiles import Profile, find_profile
 from ..program import Program
-from . import bundle, gguf, legacy, mlx, peft
+from . import bundle, gguf, legacy, mlx, mlx_folders, peft
 from .sites import Found
 from .summary import Summary
 from .tensors import FLOATS
-from .untrusted import shown
+from .untrusted import open_file, reading, shown
 
 __all__ = [
     "DTYPES",
@@ -72,30 +72,29 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 }
 _MAGIC = {b"PK\x03\x04": "paw", legacy.MAGIC: "paw-v2", b"GGUF": "gguf"}
 # What a folder of ours may hold; one that holds more is not replaced.
-_OURS = {*bundle.MEMBERS, peft.CONFIG, peft.WEIGHTS, mlx.WEIGHTS, ".DS_Store"}
+_OURS = {*bundle.MEMBERS, peft.CONFIG, peft.WEIGHTS, mlx.WEIGHTS}
 
 
 def sniff(path: str | Path) -> str:
     """Return the layout at a path, known by its bytes or members.
 
-    UnknownLayout or NotFound if there is none, FormatError if it cannot be read.
+    UnknownLayout or NotFound if there is none, DiskError if one may not read it, FormatError if
+    it cannot be read or only stands in for a file.
     """
     path = Path(path)
-    try:
+    with reading(path):
         if path.is_dir():
             return _sniff_folder(path)
         if not path.exists():
-            raise NotFound(f"no such file or folder: {path}")
+            raise NotFound(f"no such file or folder: {shown(str(path))[1:-1]}")
         if not path.is_file():
             raise UnknownLayout(f"{path} is neither a regular file nor a folder")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(9)
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnknownLayout):
-            raise
-        raise FormatError(f"cannot read {shown(str(path))}: {error}") from error
     if head[:4] in _MAGIC:
         return _MAGIC[head[:4]]
+    if head[8:9] == b"{" and mlx_folders.is_checkpoint(path):
+        return "mlx"
     raise UnknownLayout(
         f"{path} begins with {head[:4]!r}, which no known layout does",
         hint="Name the folder that holds this file and its adapter_config.json."
@@ -249,12 +248,27 @@ def _sniff_folder(path: Path) -> str:
     if (path / bundle.TEMPLATE).exists() or (path / bundle.META).exists():
         return "directory"
     if (path / peft.CONFIG).exists():
-        return "mlx" if (path / mlx.WEIGHTS).exists() else "peft"
-    peft.refuse_parent(path)
+        return "mlx" if mlx_folders.is_mlx(path) else "peft"
+    mlx_folders.refuse_npz(path)
+    _refuse_parent(path)
     raise UnknownLayout(
         f"{path} has neither {bundle.TEMPLATE} and {bundle.META} nor {peft.CONFIG}",
         hint="Name a file inside it, or another folder.",
     )
+
+
+def _refuse_parent(path: Path) -> None:
+    """Raise UnknownLayout, naming them, for a folder that only holds folders of them."""
+    with read_errors(path):
+        folders = [one for one in sorted(path.iterdir()) if not one.name.startswith(("._", "__"))]
+    for what, markers in (("programs", bundle.MARKERS), ("adapters", (peft.CONFIG,))):
+        found = [one for one in folders if any((one / name).exists() for name in markers)]
+        if found:
+            raise UnknownLayout(
+                f"{path} holds {what} in folders of their own: "
+                + listed([shown(one.name) for one in found]),
+                hint=f"Name one of them: {found[0]}.",
+            )
 
 
 def check_replaceable(path: Path, layout: str) -> None:
@@ -263,7 +277,9 @@ def check_replaceable(path: Path, layout: str) -> None:
         return
     if layout in ("paw", "gguf"):
         raise OptionError(f"{path} is a folder", hint="Name a file in it.")
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS)
+    with read_errors(path):
+        names = sorted(entry.name for entry in path.iterdir())
+    others = [name for name in names if name not in _OURS and not is_litter(name)]
     if others:
         raise OptionError(
             f"{path} also holds {listed(others)}, which saving would remove",

@@ -3,7 +3,8 @@
     adapter.gguf   prompt_template.txt   meta.json   pseudo_program.txt (optional)
 
 Exactly these four are written, uncompressed and without a clock, so the same program gives
-the same bytes; further members are tolerated and never opened. An archive is untrusted:
+the same bytes; further members are tolerated and never opened, and the four may lie in one
+folder, as Finder's Compress puts them. An archive is untrusted:
 names, counts and sizes are checked first, and inflating stops at the limit whatever size
 a member claims.
 """
@@ -19,20 +20,24 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from ..adapter import Adapter
-from ..errors import FormatError, OptionError, listed
+from ..errors import FormatError, OptionError, PawError, listed
+from ..files import is_litter
 from ..profiles import Profile, find_profile
 from ..program import Program, Template
 from . import gguf, peft
+from .mlx_folders import NPZ_HINT
 from .sites import commonest
 from .untrusted import (
     MAX_TEXT_BYTES,
     json_object,
     map_bytes,
     map_file,
+    open_file,
     read_bytes,
+    refuse_stand_in,
     shown,
     string,
     text,
@@ -44,6 +49,7 @@ ADAPTER, TEMPLATE, META, PSEUDO = MEMBERS = (
     "meta.json",
     "pseudo_program.txt",
 )
+MARKERS = (TEMPLATE, META)  # a folder with one of them is a program's
 MAX_ARCHIVE_BYTES = 256 << 20
 MAX_EXPANDED_BYTES = 512 << 20
 MAX_MEMBERS = 256
@@ -130,6 +136,8 @@ def _make_program(members: Members, folder: Path | None, profile: Profile | None
         missing.insert(0, ADAPTER)
     if missing:
         raise FormatError(f"the program has no {listed(missing)}")
+    for name, data in {**texts, ADAPTER: adapter or b""}.items():
+        refuse_stand_in(bytes(data[:512]), name)
     meta = json_object(texts[META], META)
     program_id = string(meta.get("program_id"), "program_id")
     if program_id and not _PROGRAM_ID.fullmatch(program_id):
@@ -177,20 +185,55 @@ def _record(program: Program, adapter: Adapter) -> dict[str, Any]:
 def _unpack(path: Path) -> Members:
     """Read the members a program needs: texts inflated, a stored adapter as a view."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             _check_end(file)
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive.infolist())
-                infos = {i.filename: i for i in archive.infolist() if i.filename in MEMBERS}
+                infos = _find_members(path, archive.infolist())
                 adapter = infos.pop(ADAPTER, None)
                 members = Members({name: _inflate(archive, i) for name, i in infos.items()})
                 if adapter:
                     members.adapter = _view(archive, adapter, map_file(file))
                 return members
     except _BROKEN as error:
-        if isinstance(error, FormatError):
+        if isinstance(error, PawError):
             raise
         raise FormatError(f"{path} is not a readable ZIP: {shown(str(error))}") from error
+
+
+def _find_members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Find a program's members, at the archive's top or in one folder; FormatError for none."""
+    found: dict[PurePosixPath, dict[str, zipfile.ZipInfo]] = {}
+    for info in infos:
+        member = PurePosixPath(info.filename)
+        if member.name in MEMBERS and not any(is_litter(part) for part in member.parts):
+            found.setdefault(member.parent, {})[member.name] = info
+    programs = {f: there for f, there in found.items() if {*MARKERS} & {*there}}
+    top = PurePosixPath(".")
+    if len(programs) > 1 and top not in programs:
+        raise FormatError(
+            f"{path} holds {len(programs)} programs: {listed([shown(str(f)) for f in programs])}",
+            hint="Unpack it, and name one of these folders.",
+        )
+    if top in found or not programs:
+        return found.get(top) or _refuse_archive(path, [info.filename for info in infos])
+    return next(iter(programs.values()))
+
+
+def _refuse_archive(path: Path, names: list[str]) -> NoReturn:
+    """Raise FormatError for a ZIP with nothing of a program in it."""
+    names = [n for n in names if not any(is_litter(part) for part in PurePosixPath(n).parts)]
+    ends = {PurePosixPath(name).name for name in names}
+    hint = "A program's ZIP holds adapter.gguf, prompt_template.txt and meta.json."
+    if peft.CONFIG in ends:
+        hint = "It holds an adapter: unpack it, and name the folder."
+    elif names and all(name.endswith(".npy") for name in names):
+        hint = NPZ_HINT
+    raise FormatError(
+        f"{path} is a ZIP and no program: it holds "
+        + (listed([shown(name) for name in names]) or "nothing"),
+        hint=hint,
+    )
 
 
 def _check_end(file: BinaryIO) -> None:
@@ -254,7 +297,7 @@ def _view(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: memoryview) -> 
 
 def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """Read a member; FormatError if it claims more than the limit."""
-    limit = MAX_EXPANDED_BYTES if info.filename == ADAPTER else MAX_TEXT_BYTES
+    limit = MAX_EXPANDED_BYTES if PurePosixPath(info.filename).name == ADAPTER else MAX_TEXT_BYTES
     if info.file_size > limit:
         raise FormatError(f"{info.filename} inflates to more than {limit} bytes")
     with archive.open(info) as member:  # which never gives more than the claimed size

@@ -33,9 +33,13 @@ Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
 
 @dataclass(frozen=True)
-class CompilerMeta:
-    """What a compiler's meta.json fixes. `record` is the whole of it, as read."""
+class Checkpoint:
+    """A compiler's folder, and what its meta.json fixes. `record` is the whole of it, as read.
 
+    Read it once and hand it on: whoever makes one program then speaks of one compiler.
+    """
+
+    folder: Path
     interpreter: str
     rank: int
     alpha: float
@@ -44,7 +48,7 @@ class CompilerMeta:
     record: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> CompilerMeta:
+    def read(cls, folder: Path) -> Checkpoint:
         """Read a compiler's meta.json; FormatError, with the key, for what is absent or odd."""
         record = json_object(read_bytes(folder / META, _MAX_META_BYTES), META)
         interpreter = string(_value(record, "interpreter_model"), "interpreter_model")
@@ -55,6 +59,7 @@ class CompilerMeta:
                 f"{shown(style)}; only the style {_STYLE!r} is known"
             )
         return cls(
+            folder=folder,
             interpreter=interpreter,
             rank=_size(record, "lora_rank"),
             alpha=number(_value(record, "lora_alpha"), "lora_alpha"),
@@ -70,9 +75,10 @@ class CompilerMeta:
         return found if isinstance(found, dict) else None
 
 
-def compiler_fingerprint(folder: Path) -> str:
+def compiler_fingerprint(compiler: Checkpoint) -> str:
     """Return the fingerprint (64 hex) of a converted compiler: weights, meta.json, tokenizer."""
-    record = {k: v for k, v in CompilerMeta.read(folder).record.items() if k != CONVERTED}
+    folder = compiler.folder
+    record = {k: v for k, v in compiler.record.items() if k != CONVERTED}
     digest = hashlib.sha256(fingerprint(folder).encode())
     digest.update(json.dumps(record, sort_keys=True).encode())
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -80,11 +86,12 @@ def compiler_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def is_converted(folder: Path) -> bool:
-    """Return whether a folder holds a converted compiler, whole."""
+def read_converted(folder: Path) -> Checkpoint | None:
+    """Read a folder that holds a converted compiler, whole; None for another."""
     if not ((folder / MAPPER).is_file() and (folder / META).is_file()):
-        return False
-    return CompilerMeta.read(folder).conversion is not None
+        return None
+    found = Checkpoint.read(folder)
+    return found if found.conversion else None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, NotFound
+from ..errors import NotFound
+from ..files import find_files
 from .gguf_reader import read_gguf
 from .tensors import safetensors_index
-from .untrusted import MAX_TEXT_BYTES, json_object, read_bytes
+from .untrusted import MAX_TEXT_BYTES, json_object, open_file, read_bytes, reading
 
 RECORD = "paw_mlx"  # where the config of a converted base says what it was made from
 _HEAD_BYTES = 4096
@@ -70,11 +71,7 @@ def _record(name: str, dtype: str, shape: tuple[int, ...], head: bytes) -> _Reco
 
 
 def _folder_records(folder: Path) -> Iterator[_Record]:
-    files = [
-        file
-        for file in folder.rglob("*.safetensors")
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    files = find_files(folder, "*.safetensors", below=True)
     if not files:
         raise NotFound(f"no *.safetensors in {folder}")
     for file in files:
@@ -84,11 +81,8 @@ def _folder_records(folder: Path) -> Iterator[_Record]:
 def _file_records(path: Path) -> Iterator[_Record]:
     """Read one file's header and the start of each tensor; nothing else is touched."""
     slots = safetensors_index(path)
-    try:
-        with path.open("rb") as file:
-            for name, slot in slots.items():
-                file.seek(slot.start)
-                head = file.read(min(_HEAD_BYTES, slot.num_bytes))
-                yield _record(name, slot.dtype, slot.shape, head)
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    with reading(path), open_file(path) as file:
+        for name, slot in slots.items():
+            file.seek(slot.start)
+            head = file.read(min(_HEAD_BYTES, slot.num_bytes))
+            yield _record(name, slot.dtype, slot.shape, head)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..adapter import BLOCKS, Adapter, Lora, Matrix, Site, missing_sites
 from ..errors import AdapterMismatch, FormatError, OptionError, listed
-from ..profiles import FAMILIES, PROFILES, Family, Profile, find_profile
+from ..profiles import FAMILIES, Family, Profile, find_fitting, find_profile
 from .gguf_reader import TYPES, GGUFTensor, read_gguf
 from .sites import Found, check_complete, commonest, factor, fill, fold, pair_names
 from .tensors import MAX_FILE_BYTES, Later, Stored, float_matrix
@@ -212,7 +212,8 @@ def _find_heads(
     if not modules:
         return {}
     keys = (f"{family.name}.attention.head_count", f"{family.name}.attention.head_count_kv")
-    profile = profile or _find_fitting(adapter, family)
+    profile = profile or find_fitting(adapter)
+    profile = profile if profile and profile.family is family else None
     known = (profile.num_heads, profile.num_kv_heads) if profile else None
     told = tuple(metadata[key] for key in keys if key in metadata)
     if len(told) != 2 and known is None:
@@ -230,17 +231,6 @@ def _find_heads(
         )
     by_module = dict(zip(("q_proj", "k_proj"), known or told, strict=True))
     return {module: by_module[module] for module in modules}
-
-
-def _find_fitting(adapter: Adapter, family: Family) -> Profile | None:
-    """Return a known base whose sizes are the adapter's."""
-    for profile in PROFILES.values():
-        if profile.family is family and all(
-            site.layer < profile.num_layers and lora.shape == profile.shapes[site.module]
-            for site, lora in adapter.sites.items()
-        ):
-            return profile
-    return None
 
 
 def _unpermute(adapter: Adapter, heads: Mapping[str, int]) -> Adapter:

@@ -13,14 +13,14 @@ import math
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError, NotFound
-from .untrusted import shown
+from ..errors import FormatError
+from .untrusted import open_file, reading, refuse_stand_in, shown
 
 # GGML type -> (name, elements in a block, bytes in a block); blocks run along a row.
 TYPES = {
@@ -59,7 +59,7 @@ class GGUFTensor:
     name: str
     type_name: str
     shape: tuple[int, ...]
-    data: np.ndarray
+    data: np.ndarray = field(repr=False)
 
     def dense(self) -> np.ndarray:
         """Decode to float32, by the reference rules of the `gguf` package."""
@@ -73,8 +73,8 @@ class GGUFTensor:
 class GGUFFile:
     """What a GGUF file holds. Number arrays are numpy's, string arrays `list[str]`."""
 
-    metadata: Mapping[str, Any]
-    tensors: Mapping[str, GGUFTensor]
+    metadata: Mapping[str, Any] = field(repr=False)  # a vocabulary is a part of it
+    tensors: Mapping[str, GGUFTensor] = field(repr=False)
 
 
 def read_gguf(source: str | os.PathLike[str] | bytes | memoryview) -> GGUFFile:
@@ -87,6 +87,7 @@ def read_gguf(source: str | os.PathLike[str] | bytes | memoryview) -> GGUFFile:
     else:
         reader = _Reader(_map_file(source))
     if reader.take(4) != b"GGUF":
+        refuse_stand_in(bytes(reader.view[:512]), "the GGUF file")
         raise FormatError("not a GGUF file: it does not begin with the magic GGUF")
     version = reader.read_number("<I")
     if version not in (2, 3):
@@ -106,14 +107,11 @@ def read_gguf(source: str | os.PathLike[str] | bytes | memoryview) -> GGUFFile:
 
 def _map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """View a file's bytes; NotFound, or FormatError if it is empty or cannot be read."""
-    try:
-        if not Path(path).stat().st_size:
+    path = Path(path)
+    with reading(path), open_file(path) as file:
+        if not file.seek(0, 2):
             raise FormatError(f"{path} is empty, not a GGUF file")
-        return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
-    except FileNotFoundError as error:
-        raise NotFound(f"no such file: {path}") from error
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+        return np.memmap(file, np.uint8, mode="r").view(np.ndarray)
 
 
 class _Reader:

@@ -5,8 +5,11 @@
 
 One rank and one scale for all sites: smaller ranks are padded, other scales folded into b.
 mlx-lm loads an incomplete file without a word; here every site it would have adapted must be
-there. The dtype `mlx-q4`, which mlx-lm does not know, keeps A and B packed in 4 bits, in the
-canonical orientation, as `lora_A` and `lora_B` (see `mlx_q4`).
+there. Beside them a training leaves `0000100_adapters.safetensors` and so on, which are read
+when they are named. Older mlx-lm said `lora_layers` for `num_layers`, adapted q and v alone
+unless told otherwise, and multiplied an `alpha` in. The dtype `mlx-q4`, which mlx-lm does not
+know, keeps A and B packed in 4 bits, in the canonical orientation, as `lora_A` and `lora_B`
+(see `mlx_q4`).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from ..errors import AdapterMismatch, FormatError
 from ..profiles import Family, Profile, find_profile
 from . import mlx_q4
 from .gguf import check_blocks, recode
+from .mlx_folders import CONFIG, WEIGHTS, refuse_missing
 from .sites import (
     Found,
     check_complete,
@@ -39,26 +43,34 @@ from .sites import (
 from .tensors import FLOATS, Later, Raw, Stored, matrix, read_safetensors, write_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, number, read_bytes, shown
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
+_OLD_KEYS = ({"q_proj", "v_proj"}, {"c_attn"})  # what mlx-lm adapted before November 2025
 _LAYERS = {"gpt2": "model.h"}  # where mlx-lm keeps its layers, if not where Hugging Face does
 DTYPES = (*FLOATS, mlx_q4.DTYPE)
 _TENSOR = re.compile(r"(.+)\.lora_([ab])")
 _PACKED = re.compile(r"(.+)\.lora_([AB])\.weight")
 
 
-def read(folder: Path, profile: Profile | None) -> Found:
-    """Read an mlx-lm adapter; without `profile` the config's model is looked up."""
+def read(path: Path, profile: Profile | None) -> Found:
+    """Read an mlx-lm adapter, a folder or one numbered checkpoint in it.
+
+    Without `profile` the config's model is looked up.
+    """
+    folder, weights = (path, WEIGHTS) if path.is_dir() else (path.parent, path.name)
+    if not (folder / weights).exists():
+        refuse_missing(folder)
     config = json_object(read_bytes(folder / CONFIG, MAX_TEXT_BYTES), CONFIG)
     rank, scale, keys = _read_parameters(config)
     base = config.get("model")
     base = base if isinstance(base, str) else ""
     profile = profile or find_profile(base)
-    raw = read_safetensors(folder / WEIGHTS, WEIGHTS)
+    raw = read_safetensors(folder / weights, weights)
     is_packed = _is_packed(config)
     pattern = _PACKED if is_packed else _TENSOR
     family = _find_family(raw, pattern, profile)
     names = [n for n in raw if not (is_packed and n.endswith((".scales", ".biases")))]
     pairs = pair_names(names, pattern, family.site_of_path)
+    if keys is None and {site.module for site in pairs} in _OLD_KEYS:
+        keys = sorted({family.paths[site.module] for site in pairs})
     check_complete(pairs, _declared_sites(config, keys, family, num_layers(pairs, profile)))
     take = _take_packed if is_packed else _take
     sites = {}
@@ -182,7 +194,7 @@ def _find_family(names: Iterable[str], pattern: re.Pattern[str], profile: Profil
 
 def _read_parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str] | None]:
     """Return rank, scale and keys; FormatError for what is no plain LoRA."""
-    kind = config.get("fine_tune_type", "lora")
+    kind = "dora" if config.get("use_dora") else config.get("fine_tune_type", "lora")
     if kind != "lora":
         raise FormatError(f"fine_tune_type is {shown(kind)}, and only lora is supported")
     given = config.get("lora_parameters")
@@ -195,7 +207,24 @@ def _read_parameters(config: Mapping[str, Any]) -> tuple[float, float, list[str]
         isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     ):
         raise FormatError(f"keys is {shown(keys)}, not a list of modules")
-    return number(given["rank"], "rank"), number(given["scale"], "scale"), keys
+    rank, scale = number(given["rank"], "rank"), number(given["scale"], "scale")
+    if "alpha" in given and "num_layers" not in config:
+        _check_alpha(number(given["alpha"], "alpha"), rank, scale)
+    return rank, scale, keys
+
+
+def _check_alpha(alpha: float, rank: float, scale: float) -> None:
+    """Raise FormatError for an old config's alpha, unless it changes nothing.
+
+    mlx-lm multiplied by scale * alpha / rank first, then by scale alone, and wrote the same config.
+    """
+    if alpha != rank and rank:
+        raise FormatError(
+            f"lora_parameters has an alpha of {alpha:g} besides the scale {scale:g}, and mlx-lm of "
+            "its time multiplied by it at first, and later did not",
+            hint=f"Trained before September 2024: set scale to {scale * alpha / rank:g} and take "
+            "alpha out; later: take alpha out.",
+        )
 
 
 def _declared_sites(
@@ -205,7 +234,7 @@ def _declared_sites(
 
     The keys (or all modules) of the last layers, and sites that keys name by their whole path.
     """
-    last = config.get("num_layers")
+    last = config.get("num_layers", config.get("lora_layers"))
     if type(last) is not int:
         raise FormatError(f"num_layers is {shown(last)}, not a whole number")
     first = max(layers - last, 0) if last > 0 else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import Adapter, Lora, Matrix, Site
-from ..errors import FormatError, UnknownLayout, listed
+from ..errors import FormatError
 from ..profiles import Profile, find_profile
 from .lora_names import locate
 from .peft_config import Scaling, declared_sites
@@ -31,7 +31,6 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 def read(folder: Path, profile: Profile | None) -> Found:
     """Read a PEFT directory; without `profile` the config's base is looked up."""
-    refuse_parent(folder)
     config = read_config(folder)
     if not (folder / WEIGHTS).is_file():
         raise FormatError(
@@ -88,19 +87,6 @@ def _matrix(name: str, tensor: Raw | Matrix) -> Matrix:
             hint="DeepSpeed ZeRO-3 and FSDP save it so unless the shards are gathered first.",
         )
     return matrix(name, tensor)
-
-
-def refuse_parent(folder: Path) -> None:
-    """Raise UnknownLayout, naming them, for a folder that only holds folders of adapters."""
-    if (folder / CONFIG).exists():
-        return
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
-    if names:
-        raise UnknownLayout(
-            f"{folder} holds adapters in folders of their own: "
-            + listed([shown(name) for name in names]),
-            hint=f"Name one of them: {folder / names[0]}.",
-        )
 
 
 def write(adapter: Adapter, folder: Path, profile: Profile, dtype: str | None) -> None:

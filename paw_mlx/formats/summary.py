@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import Adapter
+from ..files import find_files
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Summary:
     @classmethod
     def of(cls, path: Path, layout: str, adapter: Adapter, interpreter: str) -> Summary:
         """Summarize an adapter and the file or folder it came from."""
-        files = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]
+        files = find_files(path, "*") if path.is_dir() else [path]
         return cls(
             layout=layout,
             interpreter=interpreter or None,

@@ -19,8 +19,16 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 from ..adapter import Matrix, row_bytes
-from ..errors import FormatError, NotFound, OptionError
-from .untrusted import MAX_TEXT_BYTES, json_object, map_file, shown
+from ..errors import FormatError, OptionError
+from .untrusted import (
+    MAX_TEXT_BYTES,
+    json_object,
+    map_file,
+    open_file,
+    reading,
+    refuse_stand_in,
+    shown,
+)
 
 MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
@@ -40,14 +48,12 @@ class Raw(NamedTuple):
 
 def read_safetensors(source: Path | memoryview, name: str) -> dict[str, Raw]:
     """Read a safetensors file's tensors, as views; FormatError if malformed or too large."""
-    try:
-        with _open_file(source) if isinstance(source, Path) else io.BytesIO(source) as file:
-            slots = _read_whole_header(file, name)
-            view = map_file(file) if isinstance(source, Path) else source
-    except FileNotFoundError as error:
-        raise NotFound(f"no such file: {source}") from error
-    except OSError as error:
-        raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
+    if isinstance(source, Path):
+        with reading(source), open_file(source) as file:
+            slots, view = _read_whole_header(file, name), map_file(file)
+    else:
+        refuse_stand_in(bytes(source[:512]), name)
+        slots, view = _read_whole_header(io.BytesIO(source), name), source
     return {n: Raw(s.dtype, s.shape, view[s.start :][: s.num_bytes]) for n, s in slots.items()}
 
 
@@ -69,17 +75,8 @@ def safetensors_index(path: Path) -> dict[str, Slot]:
 
     FormatError if the header is malformed or a tensor leaves the file.
     """
-    try:
-        with _open_file(path) as file:
-            return _read_header(file, str(path), _MAX_HEADER_BYTES)[1]
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _open_file(path: Path) -> BinaryIO:
-    if path.exists() and not path.is_file():
-        raise FormatError(f"{path} is not a regular file")
-    return path.open("rb")
+    with reading(path), open_file(path) as file:
+        return _read_header(file, str(path), _MAX_HEADER_BYTES)[1]
 
 
 def _read_header(file: BinaryIO, name: str, most: int) -> tuple[int, dict[str, Slot]]:

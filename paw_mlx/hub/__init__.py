@@ -12,17 +12,19 @@ a PyPI wheel, which is fetched and never installed.
               a slug or id of the PAW service at PAW_API_URL
 """
 
-from .bases import resolve_base, resolve_config
+from .bases import find_namesake, resolve_base, resolve_config
 from .compilers import compiler_repo, published_compilers, resolve_compiler
 from .inventory import Installed, installed, remove
-from .places import local
+from .places import local, origin
 from .programs import resolve_adapter, resolve_program
 
 __all__ = [
     "Installed",
     "compiler_repo",
+    "find_namesake",
     "installed",
     "local",
+    "origin",
     "published_compilers",
     "remove",
     "resolve_adapter",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from .. import settings, wheels
 from ..errors import DiskError, HubError, NotFound, OfflineError, OptionError, listed
-from ..profiles import PROFILES, Profile
+from ..files import exists
+from ..formats.untrusted import open_file, reading
+from ..profiles import PROFILES, ROUNDS, Profile, find_profile
 from ..progress import Progress, quiet
 from . import client
 from .places import local, offline_error
@@ -57,13 +59,20 @@ def resolve_config(reference: str, *, offline: bool = False, progress: Progress 
     return client.download_file(repo)
 
 
+def find_namesake(reference: str) -> Profile | None:
+    """Return a known base that a reference's last part reminds of: of its sizes, likely, and of
+    other weights, maybe."""
+    last = reference.split("/")[-1].lower()
+    return find_profile(reference) or find_profile(f"{ROUNDS}/{last}") or PROFILES.get(last)
+
+
 def _check_base(path: Path) -> None:
     """Raise NotFound unless a path is a GGUF file, or a folder with a config.json."""
     if path.is_file():
-        with path.open("rb") as file:
+        with reading(path), open_file(path) as file:
             if file.read(4) != b"GGUF":
                 raise NotFound(f"{path} is no base: a file would begin with GGUF")
-    elif not (path / "config.json").is_file():
+    elif not exists(path / "config.json"):
         raise NotFound(f"{path} is no base: it has no config.json")
 
 

@@ -6,13 +6,14 @@ The only module that knows huggingface_hub. Looking into the cache makes no requ
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DiskError, HubError, NotFound, OptionError, PawError, listed
+from ..files import exists, find_files, read_errors
 from .repo import BASE, GGUF, Repo, Wanted
 
 # What a disk says without naming a file, besides that it is full.
@@ -34,13 +35,14 @@ def cached(repo: Repo, wanted: Wanted = BASE) -> tuple[Path | None, list[str]]:
             keys = {"revision": repo.revision, "local_files_only": True, **_selection(repo, wanted)}
             folder = Path(snapshot_download(repo.id, **keys))
         except LocalEntryNotFoundError as error:
+            _check_readable(repo)
             incomplete = getattr(error, "snapshot_path", None)
             return None, (wanted.lacking(Path(incomplete)) if incomplete else []) or ["its files"]
-    if repo.is_gguf:
-        files = _check_one_gguf(repo, [path.name for path in folder.glob("*.gguf")])
-        return (folder / files[0], []) if files else (None, ["*.gguf"])
-    lacking = wanted.lacking(folder)
-    return (None, lacking) if lacking else (folder, [])
+        if _wants_gguf(repo, wanted):
+            files = _check_one_gguf(repo, [path.name for path in find_files(folder, "*.gguf")])
+            return (folder / files[0], []) if files else (None, ["*.gguf"])
+        lacking = wanted.lacking(folder)
+        return (None, lacking) if lacking else (folder, [])
 
 
 def cached_file(repo: Repo, kind: str = "model") -> Path | None:
@@ -52,7 +54,21 @@ def cached_file(repo: Repo, kind: str = "model") -> Path | None:
         found = try_to_load_from_cache(
             repo.id, str(repo.file), revision=repo.revision, repo_type=kind
         )
-    return Path(found) if isinstance(found, str) else None
+        if not isinstance(found, str):
+            _check_readable(repo, kind)
+            return None
+    return Path(found)
+
+
+def _check_readable(repo: Repo, kind: str = "model") -> None:
+    """Raise DiskError if a repo is in the cache and one may not look: it is not absent then."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE, f"{kind}s--{repo.id.replace('/', '--')}")
+    for part in (folder / "refs", folder / "snapshots"):
+        if exists(part):
+            with read_errors(part):
+                next(part.iterdir(), None)
 
 
 def download(repo: Repo, wanted: Wanted = BASE) -> Path:
@@ -63,7 +79,7 @@ def download(repo: Repo, wanted: Wanted = BASE) -> Path:
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    if repo.is_gguf and not repo.file:
+    if _wants_gguf(repo, wanted) and not repo.file:
         with _hub_errors(repo):
             names = HfApi().list_repo_files(repo.id, revision=repo.revision)
         ggufs = _check_one_gguf(repo, [name for name in names if name.endswith(".gguf")])
@@ -97,8 +113,13 @@ def download_file(repo: Repo, kind: str = "model") -> Path:
 def _selection(repo: Repo, wanted: Wanted) -> dict[str, Any]:
     """Return what snapshot_download takes: the same offline and online, or else the offline
     check asks for files that nobody wanted."""
-    wanted = GGUF if repo.is_gguf else wanted
+    wanted = GGUF if _wants_gguf(repo, wanted) else wanted
     return {"allow_patterns": list(wanted.patterns), "ignore_patterns": list(wanted.ignored)}
+
+
+def _wants_gguf(repo: Repo, wanted: Wanted) -> bool:
+    """Return whether one GGUF file of a repo is meant, and not a folder in it."""
+    return repo.is_gguf and not wanted.folder
 
 
 def _check_one_gguf(repo: Repo, names: list[str]) -> list[str]:
@@ -122,15 +143,20 @@ def _bar() -> Any:
     return TerminalBar
 
 
-def cached_repos() -> Iterable[Any]:
-    """Return the repos in the Hugging Face cache, as huggingface_hub reports them."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def cached_models() -> list[tuple[str, Path]]:
+    """Return the model repos in the Hugging Face cache: each one's id and folder.
 
-    try:
-        return scan_cache_dir().repos
-    except CacheNotFound:
-        return ()
+    DiskError if the cache may not be read. (huggingface_hub's own scan of it ends at the first
+    repo that one may not read.)
+    """
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    if not exists(cache):
+        return []
+    with read_errors(cache):
+        folders = sorted(path for path in cache.iterdir() if path.name.startswith("models--"))
+    return [(path.name.removeprefix("models--").replace("--", "/", 1), path) for path in folders]
 
 
 def unreachable(timeout_s: float) -> str | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import settings
-from ..errors import NotFound, listed
+from ..errors import DiskError, NotFound, listed
+from ..files import bytes_in, exists, is_litter, read_errors
 from ..locks import locked
-from ..profiles import PROFILES, find_profile
+from ..profiles import PROFILES
+from ..progress import Progress, quiet
 from . import client
+from .bases import find_namesake
 
 
 @dataclass(frozen=True)
@@ -28,25 +33,54 @@ class Installed:
     path: Path
 
 
-def installed() -> list[Installed]:
+def installed(progress: Progress = quiet) -> list[Installed]:
     """Return what lies here: bases, their quantized forms, and converted compilers, those of
-    the Hugging Face cache too."""
-    found = []
+    the Hugging Face cache too.
+
+    `progress` hears a line for what may not be read, which is left out.
+    """
+    found: list[Installed] = []
+
+    def add(name: str, kind: str, source: str, folder: Path, *parts: str) -> None:
+        with _told(progress):
+            if size := next(filter(None, (bytes_in(folder / part) for part in parts or [""])), 0):
+                found.append(Installed(name, kind, source, size, folder))
+
     for root, kind, source in (
         (settings.data_dir() / "bases", "base", "paw-mlx"),
         (settings.cache_dir() / "bases", "base", "quantized"),
         (settings.data_dir() / "compilers", "compiler", "converted"),
     ):
-        for folder in [*root.glob("[!.]*"), *root.glob(".*.partial")]:
-            if size := sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()):
-                found.append(Installed(folder.name.lstrip("."), kind, source, size, folder))
+        with _told(progress):
+            for folder in _list_models(root):
+                add(folder.name.lstrip("."), kind, source, folder)
     compilers = {profile.compiler for profile in PROFILES.values() if profile.compiler}
-    for repo in client.cached_repos():
-        name, is_compiler = repo.repo_id, repo.repo_id in compilers
-        if repo.repo_type == "model" and repo.size_on_disk and (is_compiler or find_profile(name)):
-            kind = "compiler" if is_compiler else "base"
-            found.append(Installed(name, kind, "huggingface", repo.size_on_disk, repo.repo_path))
+    with _told(progress):
+        for name, folder in client.cached_models():
+            if name in compilers or find_namesake(name):
+                kind = "compiler" if name in compilers else "base"
+                # Snapshots are links to blobs, and files where a disk has no links.
+                add(name, kind, "huggingface", folder, "blobs", "snapshots")
     return sorted(found, key=lambda one: (one.kind, one.source, one.name))
+
+
+def _list_models(root: Path) -> list[Path]:
+    """Return the folders of models in one of ours, those that an interrupt left included."""
+    if not exists(root):
+        return []
+    with read_errors(root):
+        names = sorted(path.name for path in root.iterdir())
+    kept = [name for name in names if not name.startswith(".") or name.endswith(".partial")]
+    return [root / name for name in kept if not is_litter(name)]
+
+
+@contextmanager
+def _told(progress: Progress) -> Iterator[None]:
+    """Leave out what may not be read, and say so."""
+    try:
+        yield
+    except DiskError as error:
+        progress(f"{error}; left out")
 
 
 def remove(name: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import settings, wheels
 from ..errors import OfflineError, listed
+from ..files import exists
 from ..progress import Progress
 from . import client
 from .repo import COMPILER, Repo, Wanted
@@ -14,9 +16,19 @@ def local(reference: str) -> Path | None:
     """Return what lies on this machine under a reference taken as a path, if anything does."""
     try:
         path = Path(reference).expanduser()
-        return path if reference and path.exists() else None
-    except (OSError, RuntimeError):  # too long for a name; the home of nobody
+    except RuntimeError:  # the home of nobody
         return None
+    return path if reference and exists(path) else None
+
+
+def origin(path: Path) -> str:
+    """Return the hub repo or known name that a base's path was found under; "" for none."""
+    path = path.absolute()
+    for one in (path, path.parent):
+        if one.parent.name == "snapshots" and one.parent.parent.name.startswith("models--"):
+            return one.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    installed = path.parent.parent == (settings.data_dir() / "bases").absolute()
+    return path.parent.name if installed and path.parent.name in wheels.WHEELS else ""
 
 
 def snapshot(repo: Repo, wanted: Wanted, offline: bool, progress: Progress) -> Path:

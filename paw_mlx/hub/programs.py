@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import service, settings, store
-from ..errors import NotFound
+from ..errors import NotFound, OfflineError
 from ..progress import Progress, quiet
 from . import client
 from .places import local, offline_error, snapshot
@@ -44,8 +44,8 @@ def resolve_adapter(reference: str, *, offline: bool = False, progress: Progress
     """Return an adapter's or a program's file or folder; fetched if it is not here.
 
     Besides what `resolve_program` takes: a hub repo of a PEFT or MLX adapter
-    (`org/name[@revision]`), or a GGUF file in one. NotFound, HubError, OfflineError, DiskError
-    or OptionError.
+    (`org/name[@revision]`), a folder in one (`org/name/folder`), or a GGUF file in one.
+    NotFound, HubError, OfflineError, DiskError or OptionError.
     """
     offline = offline or settings.offline()
     repo = None if local(reference) else Repo.of(reference)
@@ -53,9 +53,25 @@ def resolve_adapter(reference: str, *, offline: bool = False, progress: Progress
         return resolve_program(reference, offline=offline, progress=progress)
     if Path(reference.split("/")[0]).is_dir():  # `examples/typo` is a path
         raise NotFound(f"no such file or folder: {reference}")
-    if repo.file and not repo.file.endswith(".gguf"):
+    if repo.file is None or repo.file.endswith(".gguf"):
+        return snapshot(repo, ADAPTER, offline, progress)
+    if repo.file.endswith(".paw"):
         return _resolve_on_hub(reference, offline)
-    return snapshot(repo, ADAPTER, offline, progress)
+    return _resolve_folder(repo, reference, offline, progress)
+
+
+def _resolve_folder(repo: Repo, reference: str, offline: bool, progress: Progress) -> Path:
+    """Return a program's file, or else an adapter's folder, of a name with or without suffix."""
+    folder = str(repo.file).rstrip("/")
+    whole, wanted = replace(repo, file=None), ADAPTER.below(folder)
+    if found := client.cached(whole, wanted)[0]:
+        return found / folder
+    try:
+        return _resolve_on_hub(reference, offline)
+    except (NotFound, OfflineError) as error:
+        with suppress(NotFound):
+            return snapshot(whole, wanted, offline, progress) / folder
+        raise error
 
 
 def _is_stored(reference: str) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import exists, find_files, read_errors
+
 _REPO = re.compile(r"(?P<id>\w[^/@\s]*/[^/@\s]+)(?:@(?P<revision>[^/@\s]+))?(?:/(?P<file>[^@]+))?")
 
 
@@ -46,20 +48,31 @@ class Wanted:
     patterns: tuple[str, ...]
     ignored: tuple[str, ...]
     lacking: Callable[[Path], list[str]]
+    folder: str = ""  # in the repo, where all of it lies, if not at its top
+
+    def below(self, folder: str) -> Wanted:
+        """Return the same, wanted of a folder in a repo."""
+        patterns = tuple(f"{folder}/{pattern}" for pattern in self.patterns)
+
+        def lacking(top: Path) -> list[str]:
+            return [f"{folder}/{name}" for name in self.lacking(top / folder)]
+
+        return Wanted(self.what, patterns, (), lacking, folder)
 
 
 def _lacking(folder: Path, names: Iterable[str]) -> list[str]:
-    return [name for name in names if not (folder / name).exists()]
+    return [name for name in names if not exists(folder / name)]
 
 
 def _lacking_weights(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
-    if not any(path.exists() for path in folder.glob("*.safetensors")):
+    if not any(path.exists() for path in find_files(folder, "*.safetensors")):
         return ["*.safetensors"]
-    if not index.exists():
+    if not exists(index):
         return []
     try:
-        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        with read_errors(index):
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError):
         return ["a readable model.safetensors.index.json"]
     return _lacking(folder, sorted(str(name) for name in shards))
@@ -70,14 +83,14 @@ def _lacking_base(folder: Path) -> list[str]:
 
 
 def _lacking_adapter(folder: Path) -> list[str]:
-    has_weights = any((folder / name).exists() for name in _ADAPTERS)
+    has_weights = any(exists(folder / name) for name in _ADAPTERS)
     return _lacking(folder, ["adapter_config.json"]) + ([] if has_weights else [_ADAPTERS[0]])
 
 
 def _lacking_compiler(folder: Path) -> list[str]:
     lacking = _lacking(folder, ["meta.json"])
     lacking += [f"compiler/{name}" for name in _lacking_base(folder / "compiler")]
-    if not (folder / "mapper.safetensors").exists():
+    if not exists(folder / "mapper.safetensors"):
         lacking += _lacking(folder, ["lora_mapper.pt"])
     return lacking
 
@@ -85,7 +98,9 @@ def _lacking_compiler(folder: Path) -> list[str]:
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
 _TEXTS = ("*.json", "*.jinja", "merges.txt")
 _WEIGHTS = "*.safetensors"
-BASE = Wanted("base", (*_TEXTS, _WEIGHTS), ("*/*",), _lacking_base)
+# Adapters and Mistral's own copy of the weights beside a base are no part of it.
+_BESIDES = (*_ADAPTERS, "*_adapters.safetensors", "consolidated*.safetensors")
+BASE = Wanted("base", (*_TEXTS, _WEIGHTS), ("*/*", *_BESIDES), _lacking_base)
 GGUF = Wanted("GGUF base", ("*.gguf",), ("*/*",), _lacking_base)
 ADAPTER = Wanted(
     "adapter",

@@ -8,7 +8,7 @@ least recently used beyond a budget, or with the `Program` object, and come back
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
@@ -25,7 +25,7 @@ from ..functions import Function
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..progress import Progress, quiet
-from ..runner import DEFAULT_MAX_TOKENS, Options, Result
+from ..runner import DEFAULT_MAX_TOKENS, Options, Pieces, Result, check_text
 from .adapters.bank import Bank
 from .drift import check_drift
 from .engine.batch import Batch
@@ -74,7 +74,8 @@ class Interpreter:
         """Load a base: a profile's name, a hub repo, a directory, or a GGUF file.
 
         `bits` 4, 6 or 8 quantizes on load, in groups of `group_size` (kept on disk for the
-        next time); 16 makes it dense; None takes it as stored, dense where there is no GPU.
+        next time); 16 makes it dense; None takes it as stored: dense where there is no GPU, on one
+        in 16 bits, and in 8 where MLX lacks the file's blocks (K-quants), which is kept, too.
         `progress` hears a line before a long step.
         Raises NotFound, HubError, OfflineError, DiskError, FormatError or OptionError.
         """
@@ -161,7 +162,7 @@ class Interpreter:
         finally:
             future.cancel()  # of use when the wait was interrupted
 
-    def stream(self, program: Program, text: str, options: Options | None = None) -> Iterator[str]:
+    def stream(self, program: Program, text: str, options: Options | None = None) -> Pieces:
         """Return the output of a program for one input, in pieces; they join to `run`'s text.
 
         Whoever stops asking cancels the call.
@@ -219,6 +220,7 @@ class Interpreter:
         on_piece: Callable[[str], None] | None = None,
     ) -> Call:
         """Make a call, tokenized. InputTooLong if it does not fit the window as it should."""
+        check_text(text)
         base, prefix = self.base, self._prefix(program)
         reserve = options.max_tokens or 1
         room = base.window - len(prefix) - reserve
@@ -282,6 +284,11 @@ class _Stream:
                 self._future.result()
             raise StopIteration
         return piece
+
+    @property
+    def result(self) -> Result:
+        """The whole output with counts and seconds, once it has ended; until then it waits."""
+        return self._future.result()
 
     def close(self) -> None:
         self._future.cancel()

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..errors import listed
 from ..words import megabytes
-from .facts import Facts, Folder
+from .facts import BACKENDS, Facts, Folder
 from .versions import fits
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -93,6 +94,9 @@ def _check_mlx(facts: Facts) -> Check:
     mend = _reinstall(facts) if sound else None
     if misfit := _tell_misfit(facts, "mlx", lib.version):
         return Check("mlx", PROBLEM, misfit, mend)
+    if len(facts.backends) > 1:
+        both = f"{listed(facts.backends)} have one file in common, and which came last is in use"
+        return Check("mlx", PROBLEM, both, _choose_backend(facts))
     if lib.problem is None:
         wheel = f"wheel {lib.wheel}" if lib.wheel else "not from a wheel"
         return Check("mlx", OK, f"{lib.version or 'unknown version'}, {wheel}")
@@ -111,7 +115,7 @@ def _check_gpu(facts: Facts) -> Check:
         return Check("gpu", OK, f"{lib.gpu} ({lib.architecture}){where}")
     if facts.nvidia and facts.chosen_device is None:
         message = "an NVIDIA GPU is here, and this MLX computes on the CPU"
-        return Check("gpu", WARNING, message, f"{facts.installer} 'paw-mlx[cuda]'")
+        return Check("gpu", WARNING, message, _choose_backend(facts))
     return Check("gpu", OK, "none in use; programs run on the CPU")
 
 
@@ -219,8 +223,16 @@ def _tell_misfit(facts: Facts, package: str, version: str | None) -> str | None:
 
 def _reinstall(facts: Facts) -> str:
     """Return how to get the wheels that fit this system: pip keeps those of another one."""
-    package = "mlx" if facts.system == "darwin" else "mlx[cpu]"
+    extra = next((one for one, package in BACKENDS.items() if package in facts.backends), "cpu")
+    package = "mlx" if facts.system == "darwin" else f"mlx[{extra}]"
     return f"{facts.installer} --force-reinstall --no-cache-dir {_pin(facts, package)}"
+
+
+def _choose_backend(facts: Facts) -> str:
+    """Return how to get the one library that fits this machine, in place of all that are here."""
+    wanted = _pin(facts, f"mlx[{'cuda13' if facts.nvidia else 'cpu'}]")
+    remove = f"{facts.uninstaller} {' '.join(facts.backends)} && " if facts.backends else ""
+    return f"{remove}{facts.installer} {wanted}"
 
 
 def _pin(facts: Facts, package: str) -> str:

@@ -17,15 +17,19 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from .. import hub, settings, wheels
+from ..errors import DiskError
+from ..files import find_files
 from ..hub import Installed, client
 from ..hub.repo import BASE, COMPILER
 from . import Hardware, Library, card, matrix_units, mlx, system
-from .versions import pins_of
+from .versions import pins_of, version_of
 
 _HUB_S = 3.0
 _KEPT = ("bases", "compilers", "programs")
 _CACHED = ("bases", "prefixes", "pseudo-programs", "accuracy")
 _NVIDIA = Path("/proc/driver/nvidia/version")
+# MLX's extras on Linux, and the packages they bring: each has the same libmlx.so.
+BACKENDS = {"cpu": "mlx-cpu", "cuda12": "mlx-cuda-12", "cuda13": "mlx-cuda-13"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Facts:
     cache: Folder
     installed: list[Installed]
     installer: str  # the command that installs packages for this Python
+    uninstaller: str
+    backends: list[str]  # the packages here that hold MLX's library on Linux
     pins: dict[str, str]  # the versions this package needs: {"mlx": "<0.33,>=0.32"}
     damaged: dict[str, str]
 
@@ -96,6 +102,8 @@ def gather() -> Facts:
         cache=_look_into(settings.cache_dir(), _CACHED),
         installed=installed,
         installer=installer(),
+        uninstaller=uninstaller(),
+        backends=[package for package in BACKENDS.values() if version_of(package)],
         pins=pins_of("paw-mlx", sys.platform),
         damaged={name: damage for name, damage in damages.items() if damage},
         unreachable=answer() if answer else None,
@@ -107,18 +115,29 @@ def is_whole(one: Installed) -> bool:
     if one.source != "huggingface":
         return not one.path.name.startswith(".")  # .NAME.partial, until it is whole
     wanted = COMPILER if one.kind == "compiler" else BASE
-    folders = one.path.glob("snapshots/*")
-    return any(any(f.glob("*.gguf")) or not wanted.lacking(f) for f in folders)
+    try:
+        folders = list(one.path.glob("snapshots/*"))
+        return any(find_files(f, "*.gguf") or not wanted.lacking(f) for f in folders)
+    except DiskError:  # there, and not to be read by us
+        return False
 
 
 def installer() -> str:
-    """Return the command that installs packages for this Python.
+    """Return the command that installs packages for this Python."""
+    return _pip("install")
 
-    uv leaves pip out of its environments.
-    """
+
+def uninstaller() -> str:
+    """Return the command that removes packages, without asking."""
+    command = _pip("uninstall")
+    return command if command.startswith("uv ") else f"{command} --yes"  # uv never asks
+
+
+def _pip(verb: str) -> str:
+    """Return pip's command, or uv's, which leaves pip out of its environments."""
     if not wheels.has_pip() and shutil.which("uv"):
-        return f"uv pip install --python {shlex.quote(sys.executable)}"
-    return f"{shlex.quote(sys.executable)} -m pip install"
+        return f"uv pip {verb} --python {shlex.quote(sys.executable)}"
+    return f"{shlex.quote(sys.executable)} -m pip {verb}"
 
 
 def _ask_hub() -> Callable[[], str | None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, PawError
+from ..errors import FieldError, FormatError, PawError
+from ..runner import Result
 from ..words import counted
-from .records import UNLIMITED, Dialect, Record, read_records
+from .records import UNLIMITED, Dialect, Record, mend_records, read_records, split_hint
 from .row import INPUT, Added, Reader, Row, choose_field
 from .source import Input
 
@@ -24,17 +24,21 @@ class CsvReader:
         self.columns: list[str] = []
         self.dialect, self.head, self._index, self.num_rows = Dialect(), "", 0, 0
         self._records: Iterator[Record | None] = iter(())
-        first = next((line for line in source.lines if line and line.strip()), None)
+        hint, filled = split_hint(line for line in source.lines if line and line.strip())
+        first = next(filled, None)
         if first is None:
             return
-        self.dialect = Dialect.of(first, suffix, source.marked)
-        self._records = read_records(chain([first], source.lines), self.dialect.delimiter)
+        self.dialect = Dialect.of(first, suffix, source.marked, hint)
+        self._records = mend_records(chain([first], source.lines), self.dialect)
         head = next(record for record in self._records if record)
         self.head = head.text
         if head.error or isinstance(head.values, FormatError):
             raise FormatError(f"{source.name} has no sound header: {head.error}")
         self.columns = head.values
-        self._index = self.columns.index(choose_field(name, self.columns))
+        chosen = choose_field(name, self.columns)
+        if (times := self.columns.count(chosen)) > 1:
+            raise FieldError(f"{times} fields are called {chosen!r}: rename all of them but one")
+        self._index = self.columns.index(chosen)
 
     def __iter__(self) -> Iterator[Row | None]:
         for record in self._records:
@@ -58,7 +62,9 @@ class CsvReader:
         missing = width - len(values)
         values = values + [""] * missing
         fields = dict(zip(self.columns, values, strict=True))
-        full = text + self.dialect.delimiter * missing
+        full = text + self.dialect.between * missing
+        if record.literal:  # its quotes would be a trap for whoever reads the output
+            full = self.dialect.join(values)
         return Row(number, values[self._index], error, fields, full)
 
 
@@ -74,16 +80,17 @@ class CsvWriter:
         if added.row:
             names.append(added.row)
         head = source.head if isinstance(source, CsvReader) and self.copies else None
-        self.head = self._dialect.mark + self._record(head, source.columns, names)
+        before = self._dialect.mark + self._dialect.hint
+        self.head = before + self._record(head, source.columns, names)
         if not source.columns:
             self.head = b""
 
-    def row(self, row: Row, answer: str | PawError) -> bytes:
+    def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write a record; one that failed and has other columns stays whole, in the first."""
         if isinstance(answer, PawError):
             added = ["", f"{type(answer).__name__}: {answer}"]
         else:
-            added = [answer, ""]
+            added = [answer.text, ""]
         if self._added.row:
             added.append(str(row.number))
         own = [_cell(row.fields.get(name)) for name in self._columns]
@@ -95,28 +102,30 @@ class CsvWriter:
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
         """Find the records that are sound and have an end; unordered ones say their numbers."""
         cut: FormatError | None = None
-        found = filter(None, read_records(lines, self._dialect.delimiter, UNLIMITED))
-        for number, (values, raw) in enumerate(found):
+        hint, lines = split_hint(lines)
+        for number, record in enumerate(read_records(lines, self._dialect, UNLIMITED)):
+            values, raw = record.values, record.raw
             if cut:
                 raise cut
             if isinstance(values, FormatError) or not raw.endswith(b"\n"):
                 cut = FormatError(f"record {number} is no valid csv")
             else:
-                yield len(raw), int(values[-1]) if number and self._added.row else number
+                num_bytes = len(raw) if number else len(hint) + len(raw)
+                yield num_bytes, int(values[-1]) if number and self._added.row else number
 
     def _record(self, raw: str | None, own: Iterable[str], added: list[str]) -> bytes:
         dialect = self._dialect
         parts = dialect.join(own) if raw is None else raw, dialect.join(added)
-        return (dialect.delimiter.join(parts) + dialect.newline).encode("utf-8", "replace")
+        return (dialect.between.join(parts) + dialect.newline).encode("utf-8", "replace")
 
 
 def _dialect_of(output: Path | None, own: Dialect) -> Dialect:
     """Return the input's own dialect, unless the output's suffix says how fields are parted."""
     suffix = output.suffix.lower() if output else ""
     if suffix == ".tsv":
-        return replace(own, delimiter="\t")
+        return own if own.delimiter == "\t" else own.with_delimiter("\t")
     if suffix == ".csv" and own.delimiter == "\t":
-        return replace(own, delimiter=",")
+        return own.with_delimiter(",")
     return own
 
 

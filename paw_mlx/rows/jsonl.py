@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError, NotFound, PawError, listed
+from ..runner import Result
 from .row import INPUT, Added, Reader, Row, choose_field, find_field, free_name
 from .source import Input, decode_line
 
@@ -58,21 +59,27 @@ class JsonlReader:
 
 
 class JsonlWriter:
-    """Objects: own fields, then the output or an error {"code", "message"}."""
+    """Objects: own fields, then the output or an error {"code", "message"}.
+
+    An output that was cut before its end has "finish_reason": "length" beside it.
+    """
 
     head = b""
 
     def __init__(self, source: Reader, added: Added) -> None:
         self.copies, self._added = isinstance(source, JsonlReader), added
 
-    def row(self, row: Row, answer: str | PawError) -> bytes:
+    def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write an object; its own fields as they stand, if they are JSON."""
         added: dict[str, Any] = {}
         if isinstance(answer, PawError):
             name = free_name("error", row.fields, self._added.output)
             added[name] = answer.record(hints=False)
         else:
-            added[self._added.output] = answer
+            added[self._added.output] = answer.text
+            if not answer.is_whole:
+                name = free_name("finish_reason", row.fields, self._added.output)
+                added[name] = answer.finish_reason
         if self._added.row:
             added[self._added.row] = row.number
         own = (row.raw if self.copies else dumps(row.fields))[:-1].rstrip()
@@ -97,13 +104,17 @@ def read_jsonl(path: Path, what: str) -> Iterator[tuple[int, Any]]:
 
 
 def numbered_lines(path: Path, what: str) -> list[tuple[int, str]]:
-    """Read the lines of a text file that are not blank; NotFound, or FormatError for none."""
+    """Read the lines of a text file that are not blank; NotFound, or FormatError for none.
+
+    A byte order mark begins a line where files were joined, and is no part of it.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise NotFound(f"no such file: {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"cannot read {path} as UTF-8 text: {error}") from error
+    lines = [line.removeprefix("\ufeff") for line in lines]
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
         raise FormatError(f"{path} holds no {what}")

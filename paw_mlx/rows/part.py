@@ -7,16 +7,16 @@ leaves whole rows and perhaps a cut one, after which the same job can go on.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DiskError, FormatError, OptionError, PawError, listed
+from ..locks import lock, unlock
 from ..words import counted
 from .row import Writer
 from .sink import Sink
@@ -44,7 +44,7 @@ class Part(Sink):
         super().__init__()
         self.output, self.path = _follow(output), part_of(output)
         self._side = side_of(self.path)
-        self._job, self._num_written = job, 0
+        self._job, self._num_written, self._refused = job, 0, False
         self._first: str | None = None  # a digest of what the input begins with
         with _disk_errors(self.path):
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Part(Sink):
             except BaseException:
                 if not os.fstat(self._file.fileno()).st_size:
                     self._remove()
-                self._file.close()
+                unlock(self._file)
                 raise
 
     @property
@@ -84,9 +84,7 @@ class Part(Sink):
             if failed:
                 self.num_failed += 1
                 self._note(number)
-            self._file.write(data)
-            self._num_written += 1  # an interrupt behind the flush finds it counted
-            self._file.flush()
+            self._append(data)
 
     def finish(self) -> None:
         """Rename the part onto OUT."""
@@ -94,17 +92,30 @@ class Part(Sink):
             os.fsync(self._file.fileno())
             self.path.replace(self.output)
             self._side.unlink(missing_ok=True)
-            self._file.close()
+            unlock(self._file)
 
     def close(self) -> None:
-        """Close the part, and remove one without rows: nothing is lost with it."""
-        with _disk_errors(self.path):
+        """Close the part, and remove one without rows: nothing is lost with it.
+
+        What a full disk did not take was said when it was written, and is not said again.
+        """
+        with suppress(OSError) if self._refused else _disk_errors(self.path):
             if not self._file.closed and not len(self):
                 self._remove()
-            self._file.close()
+            unlock(self._file)
 
     def __len__(self) -> int:
         return len(self.done) + self._num_written
+
+    def _append(self, data: bytes) -> None:
+        self._num_written += 1  # an interrupt behind the flush finds it counted
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError:
+            self._num_written -= 1
+            self._refused = True
+            raise
 
     def _remove(self) -> None:
         self._side.unlink(missing_ok=True)
@@ -194,13 +205,13 @@ def _open_locked(path: Path) -> BinaryIO:
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, path, wait=False)
         except BlockingIOError as error:
-            file.close()
+            unlock(file)
             raise OptionError(f"another process is writing {path}") from error
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
-        file.close()  # the other process finished in between, and renamed it
+        unlock(file)  # the other process finished in between, and renamed it
 
 
 @contextmanager

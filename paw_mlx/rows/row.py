@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import FieldError, OptionError, PawError
+from ..runner import Result
 
 INPUT = "input"  # the name of an input that has none
 
@@ -70,7 +71,7 @@ class Writer(Protocol):
     head: bytes
     copies: bool
 
-    def row(self, row: Row, answer: str | PawError) -> bytes:
+    def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write a row with its output or its error."""
         ...
 
@@ -97,10 +98,15 @@ def choose_field(name: str | None, columns: Sequence[str]) -> str:
     chosen = find_field(name, columns)
     if chosen is not None:
         return chosen
-    have = f"the input has {', '.join(columns)}"
+    have = f"the input has {', '.join(map(_show, columns))}"
     if name is not None:
         raise FieldError(f"there is no field {name!r}: {have}")
     raise FieldError(f"name the field that holds the input with --field: {have}")
+
+
+def _show(name: str) -> str:
+    """Return a field's name as it is told: in quotes, if what it holds could not be seen."""
+    return name if name == name.strip() and name.isprintable() and name else repr(name)
 
 
 def free_name(name: str, columns: Iterable[str], output: str) -> str:

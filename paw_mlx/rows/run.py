@@ -138,15 +138,13 @@ def map_rows(
         with closing(found):
             for outcome in found:
                 row, answer = outcome.item, outcome.answer
-                if not isinstance(answer, PawError):
-                    sink.write(row.number, files.writer.row(row, answer.text), False)
-                elif stop:
+                failed = isinstance(answer, PawError)
+                if stop and isinstance(answer, PawError):
                     answer.add_note(
                         f"It is row {row.number}'s; --on-error keep goes on after such."
                     )
                     raise answer
-                else:
-                    sink.write(row.number, files.writer.row(row, answer), True)
+                sink.write(row.number, files.writer.row(row, answer), failed)
                 yield outcome
         sink.finish()
     except PawError as error:

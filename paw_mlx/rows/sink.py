@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from ..errors import DiskError
+from .pipes import write_all
 
 
 class Done:
@@ -67,9 +68,8 @@ class Stream(Sink):
         """Write a row, before the first also the head."""
         self.num_failed += failed
         try:
-            self._stream.write(self._head + data)
-            self._stream.flush()
-        except BrokenPipeError:
+            write_all(self._stream, self._head + data)
+        except (BrokenPipeError, DiskError):
             raise
         except OSError as error:
             raise DiskError(f"cannot write {self._name}: {error.strerror}") from error

@@ -1,5 +1,7 @@
 """Lines of bytes from a file or a pipe, never more than a little of it in memory.
 
+A byte order mark begins a line only where files were joined, so it is no part of any line.
+
 A pipe may be silent for hours while results wait to be delivered, so a thread reads it, and
 None among its lines means "nothing at the moment".
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import FormatError, NotFound, OptionError, PawError
+from .pipes import read_some
 
 MAX_LINE_BYTES = 16 << 20
 _HEAD_BYTES = 1 << 10  # of a longer line that are kept
@@ -29,7 +32,7 @@ Lines = Iterator[bytes | None]
 
 
 class Input:
-    """Lines without a byte order mark, and how many bytes of them were read.
+    """Lines without byte order marks, and how many bytes of them were read.
 
     A regular file has a `stat`, and a `path` unless it is standard input; a pipe has `wake`,
     which makes `lines` give None.
@@ -41,19 +44,19 @@ class Input:
         self.stat: os.stat_result | None = None
         self.wake: Callable[[], None] | None = None
         if isinstance(source, Pipe):
-            self.wake, self.lines = source.wake, self._skip_mark(source)
+            self.wake, self.lines = source.wake, self._skip_marks(source)
         else:
             self._descriptor, self.num_bytes = source.fileno(), source.tell()
             self.stat = os.fstat(self._descriptor)
             chunks = _split(lambda: source.read(_CHUNK_BYTES), name)
-            self.lines = self._skip_mark(chain.from_iterable(chunks))
+            self.lines = self._skip_marks(chain.from_iterable(chunks))
 
     def digest(self) -> str:
         """Hash the first MiB of a regular file."""
         return hashlib.sha256(os.pread(self._descriptor, 1 << 20, 0)).hexdigest()
 
-    def _skip_mark(self, lines: Lines) -> Lines:
-        """Give the lines without the first one's mark; OptionError for UTF-16."""
+    def _skip_marks(self, lines: Lines) -> Lines:
+        """Give the lines without their marks; OptionError for UTF-16."""
         first = True
         for line in lines:
             if line is None:
@@ -65,8 +68,8 @@ class Input:
                     f"{self.name} is UTF-16",
                     hint="Convert it, for example with `iconv -f UTF-16 -t UTF-8`.",
                 )
-            if first and line.startswith(_BOM) and not isinstance(line, Giant):
-                self.marked, line = True, line.removeprefix(_BOM)
+            if line.startswith(_BOM) and not isinstance(line, Giant):
+                self.marked, line = self.marked or first, line.removeprefix(_BOM)
             first = False
             yield line
 
@@ -154,7 +157,7 @@ class Pipe:
     def _read(self) -> None:
         # os.read: a buffered reader that waits in a thread would abort the process at its end.
         try:
-            for lines in _split(lambda: os.read(self._descriptor, _CHUNK_BYTES), self._name):
+            for lines in _split(lambda: read_some(self._descriptor, _CHUNK_BYTES), self._name):
                 self._put(lines)
         except PawError as error:
             self._error = error

@@ -17,7 +17,7 @@ class Tally:
     """Counts of rows since it was made.
 
     `num_repeated` rows were answered by another row's call; of `num_cut` rows an overflow policy
-    left out `cut_tokens` in all.
+    left out `cut_tokens` in all; `num_unended` outputs were cut where their tokens ran out.
     """
 
     num_rows: int = 0
@@ -25,6 +25,7 @@ class Tally:
     num_repeated: int = 0
     num_cut: int = 0
     cut_tokens: int = 0
+    num_unended: int = 0
     _start: float = field(default_factory=time.perf_counter, init=False, repr=False)
 
     def add(self, outcome: Outcome[Any]) -> None:
@@ -33,7 +34,9 @@ class Tally:
         self.num_repeated += outcome.repeated
         if isinstance(outcome.answer, PawError):
             self.num_failed += 1
-        elif outcome.answer.cut_tokens:
+            return
+        self.num_unended += not outcome.answer.is_whole
+        if outcome.answer.cut_tokens:
             self.num_cut += 1
             self.cut_tokens += outcome.answer.cut_tokens
 
@@ -56,5 +59,6 @@ class Tally:
             "num_repeated": self.num_repeated,
             "num_cut": self.num_cut,
             "cut_tokens": self.cut_tokens,
+            "num_unended": self.num_unended,
             "seconds": self.seconds,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import PawError
+from ..runner import Result
 from .row import INPUT, Row
 from .source import Input, decode_line
 
@@ -35,9 +36,9 @@ class LinesWriter:
     head = b""
     copies = False
 
-    def row(self, row: Row, answer: str | PawError) -> bytes:
+    def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write an output as one line."""
-        text = "" if isinstance(answer, PawError) else answer
+        text = "" if isinstance(answer, PawError) else answer.text
         return text.replace("\r", "\\r").replace("\n", "\\n").encode() + b"\n"
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_map
 
 from ..errors import CompileError
 
 Tree = TypeVar("Tree", bound=dict[str, Any])  # of arrays
-Data = TypeVar("Data")  # a batch, as the loss takes it
+Data = TypeVar("Data")  # a part of a batch, as the loss takes it
 Row = TypeVar("Row")
 
 
@@ -35,7 +36,7 @@ class Step:
 def fit(
     loss: Callable[[Tree, Data], mx.array],
     parameters: Tree,
-    batches: Iterable[Data],
+    batches: Iterable[Sequence[Data]],
     judge: Callable[[Tree], float],
     report: Callable[[Step], None],
     *,
@@ -45,25 +46,38 @@ def fit(
 ) -> tuple[int, Tree]:
     """Train for `steps` steps, a batch each; return the best step and its parameters.
 
-    `judge` gives the held-out loss, by which the best is chosen: `checks` times or once more,
-    and after the last step. `batches` may be endless. CompileError if a loss is not finite.
+    A batch comes in parts, one or more, whose losses add up to its own; each is done with
+    before the next. `judge` gives the held-out loss, by which the best is chosen: `checks` times
+    or once more, and after the last step. `batches` may be endless. CompileError if a loss is not
+    finite.
     """
     optimizer = optim.Adam(learning_rate=schedule(steps, learning_rate), bias_correction=True)
     differentiate = mx.value_and_grad(loss)
     best = (math.inf, 0, parameters)
     every = max(1, steps // checks)
-    for number, batch in zip(range(1, steps + 1), batches, strict=False):
-        found, gradients = differentiate(parameters, batch)
-        _check_finite(float(found), number, learning_rate)
+    for number, parts in zip(range(1, steps + 1), batches, strict=False):
+        found, gradients = add_up(differentiate(parameters, part) for part in parts)
+        _check_finite(found, number, learning_rate)
         parameters = optimizer.apply_gradients(gradients, parameters)
-        mx.eval(found, parameters, optimizer.state)
+        mx.eval(parameters, optimizer.state)
         held_out_loss = None
         if number % every == 0 or number == steps:
             held_out_loss = judge(parameters)
             _check_finite(held_out_loss, number, learning_rate)
             best = min(best, (held_out_loss, number, parameters), key=lambda state: state[0])
-        report(Step(number, float(found), held_out_loss))
+        report(Step(number, found, held_out_loss))
     return best[1], best[2]
+
+
+def add_up(parts: Iterable[tuple[mx.array, Tree]]) -> tuple[float, Tree]:
+    """Return the sums of losses and of gradients, each part computed before the next is asked."""
+    found, gradients = 0.0, None
+    for loss, more in parts:
+        gradients = more if gradients is None else tree_map(mx.add, gradients, more)
+        mx.eval(loss, gradients)
+        found += float(loss)
+    assert gradients is not None
+    return found, gradients
 
 
 def schedule(steps: int, learning_rate: float) -> Callable[[mx.array], mx.array]:

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
-from ..cases import Case
+from ..cases import Case, check_cases
 from ..errors import AdapterMismatch, OptionError
 from ..formats.gguf import recode
 from ..interpreter.adapters import lora
-from ..interpreter.engine.scoring import Batch, Score, make_batch, prefix_kv, score, target_logits
+from ..interpreter.engine.scoring import (
+    Score,
+    encode_cases,
+    prefix_kv,
+    score,
+    target_losses,
+    target_states,
+)
 from ..interpreter.models.load import Base
 from ..program import Program, Template
 from .loop import Step, fit, shuffled
+from .memory import Part, checkpointed, divide_batch
 from .recipe import Recipe
 
 Parameters = dict[str, list[mx.array]]  # site -> [a (d_in, r), b (r, d_out)]
@@ -50,11 +58,18 @@ class Trainer:
         self.base, self.template, self.recipe = base, template, recipe
         self.sites = list(base.profile.sites())
 
-    def loss(self, parameters: Parameters, batch: Batch) -> mx.array:
-        """Return the mean cross entropy over output tokens, in nats."""
-        lora.attach(self.base.groups, self.pairs(parameters))
-        logits = target_logits(self.base, prefix_kv(self.base, self.template), batch)
-        return nn.losses.cross_entropy(logits, batch.targets, reduction="mean")
+    def parts(self, cases: Sequence[Case]) -> list[Part]:
+        """Return a batch of cases, in parts that fit in memory."""
+        return divide_batch(self.base, self.template, cases)
+
+    def loss(self, parameters: Parameters, part: Part) -> mx.array:
+        """Return a part's share of the batch's mean cross entropy over output tokens, in nats."""
+        pairs, batch = self.pairs(parameters), part.batch
+        lora.attach(self.base.groups, pairs)
+        with checkpointed(self.base, pairs) if part.checkpointed else nullcontext():
+            states = target_states(self.base, prefix_kv(self.base, self.template), batch)
+        losses, _ = target_losses(self.base, states, batch.targets)
+        return losses.sum() / part.num_targets
 
     def score(self, pairs: Mapping[Site, lora.Pair], cases: Sequence[Case]) -> Score:
         """Return loss and accuracy with these pairs; without any, the bare base's."""
@@ -118,29 +133,30 @@ def train(
     `start_from` is an adapter to go on from, of the recipe's rank, on every site: AdapterMismatch
     otherwise. The scores afterwards are those of A and B as stored. The best of the checked
     states by held-out loss is kept. Raises OptionError for too few cases, InputTooLong for one
-    that does not fit the window, CompileError if training diverges.
+    that does not fit the window (it is named), CompileError if training diverges.
     """
     start = time.perf_counter()
+    check_cases(cases)
     rows, shown, held_out = divide(cases, recipe)
-    pseudo = prompts.pseudo_program(spec, shown)
+    pseudo = prompts.pseudo_program(spec, ((case.input, case.output) for case in shown))
     template = prompts.template(pseudo, base.profile.turn)
-    make_batch(base, template, cases)  # InputTooLong now, not after an hour
+    encode_cases(base, template, cases)  # an error now, not after an hour
     trainer = Trainer(base, template, recipe)
-    before = trainer.score({}, held_out)
     batches = shuffled(rows, recipe.batch_size, recipe.seed)
-    best_step, parameters = fit(
-        trainer.loss,
-        trainer.parameters(start_from) if start_from else trainer.initial(),
-        (make_batch(base, template, chosen) for chosen in batches),
-        lambda parameters: trainer.score(trainer.pairs(parameters), held_out).loss,
-        report,
-        steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        checks=recipe.checks,
-    )
-    adapter = trainer.adapter(parameters, dtype)
-    after = trainer.score(lora.pairs(adapter, base.dtype), held_out)
-    lora.attach(base.groups, {})
+    with _bare_afterwards(base):
+        before = trainer.score({}, held_out)
+        best_step, parameters = fit(
+            trainer.loss,
+            trainer.parameters(start_from) if start_from else trainer.initial(),
+            map(trainer.parts, batches),
+            lambda parameters: trainer.score(trainer.pairs(parameters), held_out).loss,
+            report,
+            steps=recipe.steps,
+            learning_rate=recipe.learning_rate,
+            checks=recipe.checks,
+        )
+        adapter = trainer.adapter(parameters, dtype)
+        after = trainer.score(lora.pairs(adapter, base.dtype), held_out)
     record = asdict(recipe) | {
         "best_step": best_step,
         "num_trained": len(rows),
@@ -163,6 +179,15 @@ def train(
     return Trained(program, before, after, best_step, time.perf_counter() - start)
 
 
+@contextmanager
+def _bare_afterwards(base: Base) -> Iterator[None]:
+    """Leave nothing attached to a base, also where training fails."""
+    try:
+        yield
+    finally:
+        lora.attach(base.groups, {})
+
+
 def divide(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case], list[Case]]:
     """Divide cases into those to train on, to show in the prompt, and to hold out.
 
@@ -177,6 +202,17 @@ def divide(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case
             f"{len(shown)} shown in the prompt: fewer than one batch of {recipe.batch_size}"
         )
     return rows, shown, held_out
+
+
+def doubt(cases: Sequence[Case]) -> str | None:
+    """Say why cases may teach nothing: all have one output. None if they differ."""
+    outputs = {case.output.strip() for case in cases}
+    if len(cases) > 1 and len(outputs) == 1:
+        return (
+            f"all {len(cases):,} examples have the output {outputs.pop()!r}: a program trained "
+            "on them says it of anything"
+        )
+    return None
 
 
 def split(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case]]:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from compiling_repos import PSEUDO_PROGRAM, SPEC, converted, interpreter
+from shell import Done, Paw, inside
 
 from paw_mlx.benchmarks import compiling
-from paw_mlx.cli import cli
 from paw_mlx.compiler.compilation import Compilation
 
 
-def run(*words: object, stdin: str | None = None) -> Result:
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> Paw:
+    """The command, with these compilers; `stdin` is what is piped into it."""
+    paw = inside(monkeypatch, capfdbinary)
     known = ["--compiler", converted("qwen3"), "--interpreter", interpreter("qwen3")]
-    command = ["bench", "compile", *words, *known]
-    return CliRunner().invoke(cli, [str(word) for word in command], input=stdin)
+
+    def run(*words: object, stdin: str | None = None) -> Done:
+        if stdin is None:
+            return paw("bench", "compile", *words, *known)
+        (tmp_path / "stdin").write_text(stdin)
+        with (tmp_path / "stdin").open() as pipe:
+            monkeypatch.setattr(sys, "stdin", pipe)
+            return paw("bench", "compile", *words, *known)
+
+    return run
 
 
 @pytest.fixture
@@ -27,11 +39,11 @@ def pseudo(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_spec_has_the_seconds_and_the_peak_of_every_phase(tmp_path, pseudo):
+def test_every_spec_has_the_seconds_and_the_peak_of_every_phase(run, tmp_path, pseudo):
     specs = tmp_path / "specs.txt"
     specs.write_text(f"{SPEC}\n\nShorter. {SPEC}\n")
     done = run(specs, "--pseudo-program", pseudo, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
     assert (report["kind"], report["synthetic"]) == ("compile", False)
@@ -44,7 +56,7 @@ def test_every_spec_has_the_seconds_and_the_peak_of_every_phase(tmp_path, pseudo
         assert "error" not in row
 
 
-def test_specs_come_from_standard_input_and_one_that_fails_stops_no_other(tmp_path):
+def test_specs_come_from_standard_input_and_one_that_fails_stops_no_other(run, tmp_path):
     rows = [
         {"spec": SPEC, "name": "bad", "pseudo_program": "Task: no markers"},
         {"spec": SPEC, "name": "good", "pseudo_program": PSEUDO_PROGRAM},
@@ -58,16 +70,16 @@ def test_specs_come_from_standard_input_and_one_that_fails_stops_no_other(tmp_pa
     assert good["encode_s"] > 0
 
 
-def test_lines_of_standard_input_are_specs_and_results_are_written(tmp_path, pseudo):
+def test_lines_of_standard_input_are_specs_and_results_are_written(run, tmp_path, pseudo):
     done = run("-", "--pseudo-program", pseudo, "-o", tmp_path, stdin=f"{SPEC}\n{SPEC}!\n")
-    assert done.exit_code == 0, done.output
+    assert done.returncode == 0, done.stderr
     assert "1/2: " in done.stderr
-    assert SPEC[:20] in done.stdout
+    assert SPEC[:20] in done.stdout.decode()
     (path,) = tmp_path.glob("*-compile.json")
     assert len(json.loads(path.read_text())["rows"]) == 2
 
 
-def test_specs_that_were_compiled_before_an_interrupt_are_kept(tmp_path, pseudo, monkeypatch):
+def test_specs_that_were_compiled_before_an_interrupt_are_kept(run, tmp_path, pseudo, monkeypatch):
     measured = compiling.row
 
     def row(job):
@@ -77,19 +89,19 @@ def test_specs_that_were_compiled_before_an_interrupt_are_kept(tmp_path, pseudo,
 
     monkeypatch.setattr(compiling, "row", row)
     done = run("-", "--pseudo-program", pseudo, "-o", tmp_path, stdin=f"{SPEC}\nStop.\n{SPEC}!\n")
-    assert done.exit_code != 0
-    assert "cut short: it was interrupted" in done.stdout
+    assert done.returncode != 0
+    assert "cut short: it was interrupted" in done.stdout.decode()
     (path,) = tmp_path.glob("*-compile.json")
     report = json.loads(path.read_text())
     assert [row["spec"][:7] for row in report["rows"]] == [SPEC[:7]]
     assert report["settings"]["num_specs"] == 3
 
 
-def test_nothing_compiled_is_an_error_and_so_is_no_spec(tmp_path):
+def test_nothing_compiled_is_an_error_and_so_is_no_spec(run, tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_text("Task: no markers")
     done = run("-", "--pseudo-program", bad, stdin=SPEC)
-    assert done.exit_code == 1
+    assert done.returncode == 1
     assert "none of 1 specs was compiled" in done.stderr
     assert "there is no spec" in run("-", stdin="\n").stderr
 

@@ -17,8 +17,7 @@ from paw_mlx import OptionError, formats, machine
 from paw_mlx.benchmarks.accuracy import methods, tasks
 from paw_mlx.benchmarks.accuracy.methods import Lab, StudyOptions, recipe_for
 from paw_mlx.benchmarks.accuracy.study import Study
-from paw_mlx.benchmarks.speed import room
-from paw_mlx.benchmarks.speed.sizes import SLACK_BYTES
+from paw_mlx.benchmarks.speed.sizes import SLACK_BYTES, cache_bytes, mlx_lm_sizes
 from paw_mlx.training import program as training
 
 
@@ -112,10 +111,10 @@ def test_a_large_model_has_to_fit_with_its_cache_beside_the_base(
             assert (
                 256 < methods.longest_prompt(lab, questions) <= 512
             )  # mlx-lm makes room for 256 at a time
-            sizes = room.sizes_of(config, None)
-            cache = room.cache_bytes(sizes, 257)
-            assert 0 < cache == 2 * room.cache_bytes(sizes, 256)
-            assert room.cache_bytes(sizes, 10**6) == 16 * cache  # its window's
+            sizes = mlx_lm_sizes(config, None)
+            cache = cache_bytes(sizes, 257)
+            assert 0 < cache == 2 * cache_bytes(sizes, 256)
+            assert cache_bytes(sizes, 10**6) == 16 * cache  # its window's
             needed += 3 * cache
         monkeypatch.setattr(machine, "limit_bytes", lambda: needed)
         methods.check_memory(model, lab, questions)

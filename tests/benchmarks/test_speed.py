@@ -19,9 +19,9 @@ from paw_mlx import cli as cli_module
 from paw_mlx import errors, formats, machine
 from paw_mlx.benchmarks.report import report
 from paw_mlx.benchmarks.report.report import terminal
-from paw_mlx.benchmarks.speed import room, speed, synthetic
+from paw_mlx.benchmarks.speed import speed, synthetic
 from paw_mlx.benchmarks.speed import worker as workers
-from paw_mlx.benchmarks.speed.sizes import Form, Sizes
+from paw_mlx.benchmarks.speed.sizes import Form, Sizes, read_sizes
 from paw_mlx.cli import cli
 from paw_mlx.errors import PawError
 
@@ -303,7 +303,7 @@ def test_a_broken_baseline_costs_no_other_row(tmp_path, monkeypatch, config):
 def test_a_config_that_is_none_is_one_sentence(tmp_path, config):
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(errors.FormatError, match=f"the config.json of {tmp_path.name} is no model"):
-        room.read_config(tmp_path)
+        read_sizes(tmp_path)
 
 
 def test_where_memory_is_not_known_a_baseline_is_tried(monkeypatch):

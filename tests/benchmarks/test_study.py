@@ -86,7 +86,7 @@ def test_what_was_interrupted_goes_on_and_comes_out_the_same(
     path, add = tmp_path / "two.jsonl", Answers.add
 
     def interrupted(self, record):
-        if len(self) == limit:
+        if len(self.records) == limit:
             raise Enough
         add(self, record)
 

@@ -15,7 +15,8 @@ from paw_mlx import Interpreter, Program, formats
 from paw_mlx.benchmarks.report import report
 from paw_mlx.benchmarks.report.report import terminal
 from paw_mlx.benchmarks.speed import versus
-from paw_mlx.benchmarks.speed.engines import LlamaCpp, MlxLmProgram, quantization
+from paw_mlx.benchmarks.speed.chat import MlxLm
+from paw_mlx.benchmarks.speed.llamacpp import LlamaCpp, quantization
 from paw_mlx.benchmarks.speed.paw import Paw
 from paw_mlx.benchmarks.speed.versus import Engine, VersusPlan
 from paw_mlx.cli import cli
@@ -76,7 +77,7 @@ def test_mlx_lm_gets_the_programs_prompts_and_adapter(base: Path, tmp_path: Path
     saved(program, tmp_path / "p.paw")
     formats.save_adapter(program.adapter, tmp_path / "mlx", "mlx", tiny.profile("qwen3"))
     paths = {"program": str(tmp_path / "p.paw"), "adapter": str(tmp_path / "mlx")}
-    theirs = MlxLmProgram(str(base), **paths)
+    theirs = MlxLm(str(base), **paths)
     theirs.load()
     with Interpreter.load(str(base)) as interpreter:
         ours = [interpreter.function(program)(text, max_tokens=8) for text in TEXTS]
@@ -91,9 +92,7 @@ def test_mlx_lm_gets_the_programs_prompts_and_adapter(base: Path, tmp_path: Path
 def test_an_adapter_that_mlx_lm_cannot_read_is_one_sentence(base: Path, tmp_path: Path) -> None:
     saved(tiny.program("qwen3"), tmp_path / "p.paw")
     (tmp_path / "mlx").mkdir()
-    subject = MlxLmProgram(
-        str(base), program=str(tmp_path / "p.paw"), adapter=str(tmp_path / "mlx")
-    )
+    subject = MlxLm(str(base), program=str(tmp_path / "p.paw"), adapter=str(tmp_path / "mlx"))
     with pytest.raises(FormatError, match="mlx-lm does not load it"):
         subject.load()
 
@@ -135,7 +134,7 @@ def test_mlx_lm_gets_dense_weights_as_paw_mlx_computes_them(
         pytest.skip("a GPU computes in the base's own type")
     seen: list[Any] = []
     monkeypatch.setattr(versus, "write_base", lambda *asked: seen.append(asked))
-    versus.Given(tmp_path, base, bits).keywords(MlxLmProgram, SMALL)
+    versus.Given(tmp_path, base, bits).keywords(MlxLm, SMALL)
     assert seen[0][3] == written
 
 
@@ -169,7 +168,7 @@ class Dying:
 
 @pytest.mark.parametrize("name", ["mlx-lm", "paw-mlx"])
 def test_an_engine_that_dies_in_a_round_is_out_unless_it_is_ours(name: str) -> None:
-    engine = Engine(Paw if name == "paw-mlx" else MlxLmProgram, worker=Dying())  # type: ignore[arg-type]
+    engine = Engine(Paw if name == "paw-mlx" else MlxLm, worker=Dying())  # type: ignore[arg-type]
     if name == "paw-mlx":
         with pytest.raises(PawError, match="signal 9"):
             engine.round(SMALL, counts=True)
@@ -202,7 +201,7 @@ class Answering:
 
 
 def engines(ours: Answering, theirs: Answering) -> list[Engine]:
-    made = [(Paw, ours), (MlxLmProgram, theirs)]
+    made = [(Paw, ours), (MlxLm, theirs)]
     return [Engine(subject, worker=worker) for subject, worker in made]  # type: ignore[arg-type]
 
 

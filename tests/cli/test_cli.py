@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,83 @@ def said(base: Path, program: Path, text: str, max_tokens: int | None = 8) -> st
         return interpreter.run(load(program), text, Options(max_tokens)).text
 
 
+def is_cut(base: Path, program: Path, text: str, max_tokens: int | None) -> bool:
+    with Interpreter.load(str(base)) as interpreter:
+        result = interpreter.run(load(program), text, Options(max_tokens))
+    return result.finish_reason == "length"
+
+
+def test_an_output_that_was_cut_does_not_pass_for_whole(base, program, tmp_path):
+    assert is_cut(base, program, "picnic", 1)
+    run = ["run", program, "picnic", "--interpreter", base]
+    for more in ([], ["--stream"]):
+        assert "cut after 1 token (--max-tokens 1)" in paw(*run, "--max-tokens", 1, *more).stderr
+        told = paw(*run, "--max-tokens", 60, *more).stderr
+        assert bool(told) == is_cut(base, program, "picnic", 60)
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text('{"input": "picnic", "output": "no"}\n{"input": "x", "output": "no"}\n')
+    test = ["test", program, cases, "--interpreter", base, "--max-tokens", 1]
+    done = paw(*test)
+    assert "2 outputs were cut before the end (--max-tokens)" in done.stderr
+    assert done.stdout.decode().count(", cut before its end\n") == 2
+    record = json.loads(paw(*test, "--json").stdout)
+    assert record["num_unended"] == 2
+    assert [one["finish_reason"] for one in record["failures"]] == ["length"] * 2
+
+
+def test_a_warning_is_part_of_the_json(base, program, tmp_path):
+    other = tmp_path / "other.paw"
+    drifted = replace(load(program), meta={"interpreter_fingerprint": "0" * 64})
+    formats.save(drifted, other, dtype="f32", profile=tiny.profile("llama"))
+    (tmp_path / "rows.jsonl").write_text('{"input": "picnic", "output": "no"}\n')
+    options = ["--interpreter", base, "--max-tokens", 1, "--json"]
+    for command in (
+        ["run", other, "picnic"],
+        ["test", other, tmp_path / "rows.jsonl"],
+        ["map", other, tmp_path / "rows.jsonl", "--output-field", "said"],
+    ):
+        done = paw(*command, *options)
+        (line,) = (done.stderr if command[0] == "map" else done.stdout.decode()).splitlines()
+        (warning,) = json.loads(line)["warnings"]
+        assert warning["code"] == "DriftWarning"
+        assert "outputs may differ" in warning["message"]
+    assert "warnings" not in json.loads(paw("run", program, "picnic", *options).stdout)
+
+
+def test_examples_that_teach_nothing_are_said(base, tmp_path):
+    (tmp_path / "spec.txt").write_text("Say wait.")
+    rows = [{"input": f"Invoice {i}", "output": "wait" if i else " wait"} for i in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = ["train", "-f", tmp_path / "spec.txt", "--examples", tmp_path / "rows.jsonl"]
+    train += ["-o", tmp_path / "out.paw", "--interpreter", base, "--steps", 1, "--batch-size", 2]
+    done = paw(*train, "--json")
+    message = "all 20 examples have the output 'wait'"
+    assert f"warning: {message}" in done.stderr
+    assert message in json.loads(done.stdout)["warnings"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [("0 " * 600, "exceed the window of 256"), ("half \ud83d", "half a character")],
+)
+def test_the_example_at_fault_is_named(base, tmp_path, bad, message):
+    (tmp_path / "spec.txt").write_text("Say wait.")
+    texts = [bad if i == 16 else f"Invoice {i}" for i in range(30)]
+    rows = [json.dumps({"input": text, "output": text[-1:]}) for text in texts]
+    (tmp_path / "rows.jsonl").write_text("\n" + "\n".join(rows))
+    train = ["train", "-f", tmp_path / "spec.txt", "--examples", tmp_path / "rows.jsonl"]
+    train += ["-o", tmp_path / "out.paw", "--interpreter", base, "--steps", 1, "--batch-size", 2]
+    done = paw(*train)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: line 18: ")
+    assert message in done.stderr
+
+
 def test_run_takes_an_argument_a_pipe_a_dash_or_a_file(base, program, tmp_path):
     (tmp_path / "input.txt").write_text("the disk is full\n")
     expected = said(base, program, "the disk is full") + "\n"
     run = ["run", program, "--interpreter", base, "--max-tokens", 8]
+    cut = "the output was cut after 8 tokens (--max-tokens 8)\n"
     for words, stdin in [
         (["the disk is full"], b""),
         (["-"], b"the disk is full\n"),
@@ -44,7 +118,9 @@ def test_run_takes_an_argument_a_pipe_a_dash_or_a_file(base, program, tmp_path):
         (["--stream", "the disk is full"], b""),
     ]:
         done = paw(*run, *words, stdin=stdin)
-        assert (done.stdout.decode(), done.stderr, done.returncode) == (expected, "", 0)
+        assert (done.stdout.decode(), done.returncode) == (expected, 0)
+        assert done.stderr in (cut, "")
+        assert (done.stderr == cut) == is_cut(base, program, "the disk is full", 8)
 
 
 def test_run_prints_its_counts_as_json(base, program):

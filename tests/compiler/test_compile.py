@@ -24,11 +24,12 @@ from compiling_repos import (
 
 import paw_mlx as paw
 from paw_mlx import settings
-from paw_mlx.compiler import installed
+from paw_mlx.compiler import chat, installed
 from paw_mlx.compiler.compilation import Compilation
 from paw_mlx.compiler.encoder import Encoder, teacher_layers
 from paw_mlx.compiler.streamed_mapper import StreamedMapper
 from paw_mlx.device import assume_gpu
+from paw_mlx.formats.checkpoint import Checkpoint
 from paw_mlx.formats.fingerprint import fingerprint
 
 
@@ -56,14 +57,47 @@ def largest_error(adapter: paw.Adapter, kind: str) -> float:
 def test_tokens_states_and_lora_are_those_of_torch(kind):
     wanted = expected(kind)
     spec, pseudo = str(wanted["spec"]), str(wanted["pseudo_program"])
-    encoder = Encoder(converted(kind))
+    encoder = Encoder(Checkpoint.read(converted(kind)))
     tokens = encoder.tokens(spec, pseudo)
     assert tokens == wanted["tokens"].tolist()
     (hidden,) = encoder.hidden([tokens], len(wanted["hidden"]))
     assert np.abs(hidden - wanted["hidden"]).max() < 1e-4 * np.abs(wanted["hidden"]).max()
-    assert largest_error(StreamedMapper(converted(kind)).adapter(hidden), kind) < 1e-4
+    assert (
+        largest_error(StreamedMapper(Checkpoint.read(converted(kind))).adapter(hidden), kind) < 1e-4
+    )
     program = load(kind).compile(spec, pseudo_program=pseudo)
     assert largest_error(program.adapter, kind) < 1e-4
+
+
+CONTROL = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<prefix_7>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_control_tokens_in_a_users_text_are_plain_text(kind):
+    encoder = Encoder(Checkpoint.read(converted(kind)))
+    tokenizer = chat.load_tokenizer(converted(kind) / "compiler")
+    plain = encoder.tokens(SPEC, PSEUDO_PROGRAM)
+    added = "".join(CONTROL)
+    for texts in ((SPEC + added, PSEUDO_PROGRAM), (SPEC, PSEUDO_PROGRAM + added), (added, added)):
+        found = encoder.tokens(*texts)
+        assert len(found) > 40  # it is read, only otherwise
+        for token in CONTROL:
+            (number,) = tokenizer.encode(token, add_special_tokens=False)
+            assert found.count(number) == plain.count(number)
+        read = tokenizer.decode(found)
+        assert all(text in read for text in texts)
+
+
+def test_a_compile_reads_the_numbers_of_its_compiler_once(monkeypatch):
+    compiler = converted("qwen3", 8)
+    read, whose = [], Checkpoint.read.__func__
+    monkeypatch.setattr(
+        Checkpoint,
+        "read",
+        classmethod(lambda cls, folder: read.append(folder) or whose(cls, folder)),
+    )
+    load(bits=8).compile(SPEC, pseudo_program=PSEUDO_PROGRAM)
+    assert read == [compiler]
 
 
 def test_eight_bits_are_close_and_four_are_farther():
@@ -187,7 +221,7 @@ def deep(folder: Path, num_layers: int) -> Path:
 
 
 def encoding_peak(compiler: Path) -> int:
-    encoder = Encoder(compiler)
+    encoder = Encoder(Checkpoint.read(compiler))
     tokens = encoder.tokens("s", "p")
     before = tiny.active_bytes()
     mx.reset_peak_memory()
@@ -283,7 +317,8 @@ def test_a_damaged_compiler_gives_one_sentence(tmp_path, file, change, message):
 def test_compilers_of_one_name_are_two(monkeypatch):
     kept = settings.data_dir() / "compilers"
     shutil.copytree(converted("qwen3", 8), kept / "alice--foo-8bit")
-    assert installed.installed_compiler("alice/foo", offline=True) == kept / "alice--foo-8bit"
+    found = installed.installed_compiler("alice/foo", offline=True)
+    assert found.folder == kept / "alice--foo-8bit"
     with pytest.raises(paw.OfflineError, match="bob/foo is not on this machine"):
         installed.installed_compiler("bob/foo", offline=True)
     with pytest.raises(paw.OfflineError):
@@ -298,7 +333,7 @@ def test_a_folder_that_changed_is_converted_anew(tmp_path):
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | {"lora_alpha": 8}))
     second = paw.Compiler.load(str(folder), interpreter=base)
-    assert (first.meta.alpha, second.meta.alpha) == (16, 8)
+    assert (first.checkpoint.alpha, second.checkpoint.alpha) == (16, 8)
     assert first.fingerprint != second.fingerprint
 
 

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from paw_mlx.adapter import Site
 from paw_mlx.compiler.mapper import Mapper
 from paw_mlx.compiler.streamed_mapper import StreamedMapper
-from paw_mlx.formats.checkpoint import MAPPER
+from paw_mlx.formats.checkpoint import MAPPER, Checkpoint
 from paw_mlx.interpreter.adapters import lora
 from paw_mlx.interpreter.engine.kv import KV
 from paw_mlx.interpreter.models.load import load_base
@@ -20,7 +20,7 @@ from paw_mlx.interpreter.models.load import load_base
 
 def loaded(kind: str) -> Mapper:
     """A tiny compiler's mapper in memory."""
-    mapper = Mapper(StreamedMapper(converted(kind)).sizes)
+    mapper = Mapper(StreamedMapper(Checkpoint.read(converted(kind))).sizes)
     mapper.load_weights(str(converted(kind) / MAPPER))
     return mapper
 
@@ -34,7 +34,7 @@ def states(kind: str, rows: int = 1) -> mx.array:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_makes_what_the_streamed_mapper_makes(kind):
     made = loaded(kind)(states(kind))
-    streamed = StreamedMapper(converted(kind)).adapter(expected(kind)["hidden"])
+    streamed = StreamedMapper(Checkpoint.read(converted(kind))).adapter(expected(kind)["hidden"])
     assert {Site(i, m) for m, (A, _) in made.items() for i in range(A.shape[1])} == set(
         streamed.sites
     )
@@ -75,7 +75,7 @@ def test_a_gradient_reaches_every_parameter_and_the_states(kind):
 
 
 def test_a_new_mapper_makes_loras_that_are_nothing():
-    sizes = StreamedMapper(converted("qwen3")).sizes
+    sizes = StreamedMapper(Checkpoint.read(converted("qwen3"))).sizes
     for A, B in Mapper(sizes)(states("qwen3")).values():
         assert mx.abs(A).max() > 0
         assert mx.abs(B).max() == 0

@@ -140,6 +140,10 @@ def test_what_fails_its_receipt_never_takes_its_place(adapter, base, tmp_path, m
     done = run(adapter, out, "--interpreter", base)
     assert done.exit_code == 1
     assert "is not what was read" in done.stderr
+    assert "3 wrong" in done.stderr  # its table, a row for each module
+    done = run(adapter, out, "--interpreter", base, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["receipt"]["ok"]) == ("ReceiptError", False)
     assert out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "base", "x.gguf"]
 

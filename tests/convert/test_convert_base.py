@@ -46,7 +46,8 @@ def outputs(path: Path, family: str, bits: int | None = None) -> list[str]:
 
 
 def tensors(folder: Path) -> dict[str, mx.array]:
-    return read_source(folder).tensors
+    layers = read_source(folder).layers.items()
+    return {f"{path}.{part}": t for path, read in layers for part, t in read().items()}
 
 
 def config(folder: Path) -> dict:

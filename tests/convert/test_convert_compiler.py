@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from upstreams import GOLDEN, META, content, loaded, same, save, write_upstream
 
 from paw_mlx.cli.convert_compiler import command
-from paw_mlx.convert.checkpoint import convert_compiler, is_converted
+from paw_mlx.convert.checkpoint import convert_compiler
 from paw_mlx.convert.torch_pickle import open_state_dict
+from paw_mlx.formats.checkpoint import read_converted
 
 TOKENS = mx.array([list(range(40, 60))])
 
@@ -82,8 +83,8 @@ def test_meta_and_texts_are_kept_and_nothing_else_is(source, tmp_path):
     assert meta == META
     assert (conversion["bits"], conversion["group_size"]) == (6, 64)
     assert conversion["source"] == "paw-tiny"
-    assert is_converted(out)
-    assert not is_converted(source)
+    assert read_converted(out)
+    assert not read_converted(source)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "paw-tiny"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import tracemalloc
@@ -203,6 +204,20 @@ def test_alpha_is_a_positive_number(tmp_path: Path, alpha: float) -> None:
     assert "--alpha is" in str(error)
 
 
+def test_rslora_is_alpha_by_the_root_of_the_rank(tmp_path: Path) -> None:
+    """As a config with use_rslora says: one scale, whoever says it."""
+    found = read(torch_save(tmp_path / "x.pt", named()), alpha=4.0, rslora=True, rank=RANK)
+    assert found.scales == (pytest.approx(4 / math.sqrt(RANK)),)
+    (tmp_path / "peft").mkdir()
+    torch_save(tmp_path / "peft" / "adapter_model.bin", named())
+    save_config(tmp_path / "peft", use_rslora=True)
+    assert read(tmp_path / "peft").scales == read(tmp_path / "peft", rslora=True).scales
+    assert read(tmp_path / "peft").scales == found.scales
+    save_config(tmp_path / "peft")
+    error = refused(tmp_path / "peft", OptionError, alpha=None, rslora=True)
+    assert "does not say use_rslora" in str(error)
+
+
 def test_rank_that_the_tensors_contradict_is_refused(tmp_path: Path) -> None:
     path = torch_save(tmp_path / "x.pt", named())
     assert_ours(read(path, rank=RANK, alpha=4.0), 4.0)
@@ -285,7 +300,7 @@ def test_folder_of_adapters_names_them(tmp_path: Path) -> None:
         torch_save(tmp_path / name / "adapter_model.bin", named())
     assert not torch_adapter.is_torch(tmp_path)
     with pytest.raises(UnknownLayout, match="folders of their own: 'brief', 'polite'") as caught:
-        peft.read(tmp_path, None)
+        formats.sniff(tmp_path)
     assert str(tmp_path / "brief") in caught.value.hints[0]
     assert_ours(read(tmp_path / "polite"), 4.0)
 

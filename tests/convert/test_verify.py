@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(folder: Path) -> Base:
-    return load_base(folder, exact=True)
+    return load_base(folder)
 
 
 @pytest.fixture

@@ -414,3 +414,42 @@ def test_of_an_adapters_base_the_config_is_enough(
     assert server.asked("*tuned*config.json")
     assert not server.asked("*tuned*safetensors")
     assert formats.read_adapter(tmp_path / "x.gguf").interpreter == "org/tuned"
+
+
+def test_an_adapter_in_a_folder_of_a_repo_is_found(
+    env: dict[str, str], server: Hub, tmp_path: Path
+) -> None:
+    profile = tiny.profile("qwen3")
+    formats.save_adapter(tiny.adapter(profile), tmp_path / "peft", "peft", profile)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "peft").iterdir()}
+    below = {f"runs/last/{name}": data for name, data in files.items()}
+    server.repos["org/loras"] = {**below, "runs/other/x.bin": b"x", "README.md": b"words"}
+    (tmp_path / "config.json").write_text(tiny.changed("qwen3"))
+    base = ["--interpreter", str(tmp_path), "--to", "gguf", "--json"]
+
+    def run(reference: str, out: str, **extra: str) -> dict[str, Any]:
+        command = [sys.executable, "-c", MAIN, "convert", reference, out, *base]
+        done = subprocess.run(
+            command, env=env | extra, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return json.loads(done.stdout)
+
+    error = run("org/loras/runs/last", "no.gguf", PAW_OFFLINE="1")
+    assert error_of(error).startswith("OfflineError")
+    made = run("org/loras/runs/last", "x.gguf")
+    assert made["receipt"]["exact"]
+    assert made["source"]["path"].endswith("runs/last")
+    assert not server.asked("*resolve*other*") + server.asked("*resolve*README*")
+    server.log.clear()
+    assert run("org/loras/runs/last", "y.gguf", PAW_OFFLINE="1")["receipt"]["exact"]
+    assert run("org/loras/runs/last", "z.gguf")["receipt"]["exact"]
+    assert server.log == []
+    assert "runs/other" in error_of(run("org/loras/runs/other", "no.gguf"))
+
+
+def test_what_lies_beside_a_bases_weights_is_not_fetched(pull: Pull, server: Hub) -> None:
+    besides = ("adapter_model.safetensors", "adapters.safetensors", "consolidated.safetensors")
+    server.repos["org/base"] = {**BASE, **dict.fromkeys(besides, b"too much")}
+    folder = Path(pull("org/base")["path"])
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]

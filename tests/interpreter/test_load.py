@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import gguf
 import mlx.core as mx
@@ -15,7 +16,8 @@ from tiny_gguf import write_gguf
 
 from paw_mlx import FormatError, Interpreter, NotFound, OptionError, Options, settings
 from paw_mlx.device import assume_gpu
-from paw_mlx.formats.gguf_reader import read_gguf
+from paw_mlx.formats.gguf_reader import GGUFTensor, read_gguf
+from paw_mlx.interpreter.base.gguf import read_gguf_base
 from paw_mlx.interpreter.base.tokenizer import Tokenizer
 from paw_mlx.interpreter.models.load import Base, load_base
 
@@ -51,6 +53,23 @@ def test_a_gpu_runs_packed_weights_as_they_are(tmp_path):
     assert [half.form, load_base(folder, bits=16).form] == ["bfloat16", "float32"]
     assert packed.nbytes < dense.nbytes / 3
     np.testing.assert_allclose(scores(packed), scores(dense), atol=0.02 * np.ptp(scores(dense)))
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "form"),
+    [("qwen3", mx.float16, "bfloat16"), ("llama", mx.float16, "float16"),
+     ("gpt2", mx.float32, "bfloat16"), ("llama", mx.bfloat16, "bfloat16")],
+)  # fmt: skip
+def test_a_gpu_runs_a_dense_base_in_16_bits_that_its_activations_fit(tmp_path, family, dtype, form):
+    folder = tiny.write_base(tmp_path / "base", family)
+    tensors = mx.load(str(folder / "model.safetensors"))
+    halved = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), halved)
+    with assume_gpu():
+        base = load_base(folder)
+        assert (base.form, load_base(folder, trainable=True).form) == (form, "bfloat16")
+    assert base.nbytes == sum(tensor.nbytes for tensor in halved.values()) / dtype.size * 2
+    assert load_base(folder).form == "float32"
 
 
 def test_a_quantized_base_is_kept_and_found_again(tmp_path):
@@ -108,7 +127,7 @@ def test_a_damaged_base_says_what_is_wrong(tmp_path):
             load_base(folder)
     weights.write_bytes(whole)
     for text, match in [
-        ("[" * 100_000, "JSON"),
+        ("[" * 100_000, "64 levels"),
         ('{"model_type": "mamba"}', "mamba"),
         ('{"model_type": "llama"}', "lacks 'hidden_size'"),
         (tiny.changed("llama", num_hidden_layers=10**9), "num_hidden_layers as 1000000000"),
@@ -168,6 +187,78 @@ def test_a_gguf_base_can_be_quantized_on_load(tmp_path):
     assert 0 < np.abs(close - dense).mean() < 0.05 * np.abs(dense).mean()
     with Interpreter.load(str(tmp_path / "base.gguf"), bits=4) as interpreter:
         assert interpreter.run(tiny.program("llama"), "picnic", Options(max_tokens=4)).output_tokens
+
+
+@pytest.mark.parametrize(("family", "dtype"), [("qwen3", "bfloat16"), ("llama", "float16")])
+def test_scales_of_packed_blocks_have_a_type_that_activations_fit(tmp_path, family, dtype):
+    folder = tiny.write_base(tmp_path / "base", family)
+    write_gguf(tmp_path / "base.gguf", folder, family, ["Q8_0"])
+    dense = scores(load_base(tmp_path / "base.gguf"))
+    with assume_gpu():
+        base = load_base(tmp_path / "base.gguf")
+    assert base.form == f"{dtype}, 8-bit g32"
+    assert {group.dtype for group in base.groups} == {base.dtype}
+    np.testing.assert_allclose(scores(base), dense, atol=0.1 * np.ptp(dense))
+
+
+def test_blocks_that_mlx_lacks_are_packed_on_a_gpu_once(tmp_path, monkeypatch):
+    """The official Qwen3 base is Q6_K; what maps onto MLX's packing stays what it is."""
+    folder, path = tiny.write_base(tmp_path / "base", "qwen3"), tmp_path / "base.gguf"
+    write_gguf(path, folder, "qwen3", ["Q5_0", "Q8_0"])
+    dense = load_base(path)
+    assert not (settings.cache_dir() / "bases").exists()  # without a GPU it is decoded each time
+    said: list[str] = []
+    with assume_gpu():
+        first = load_base(path, progress=said.append)
+        with monkeypatch.context() as patch:
+            patch.setattr(GGUFTensor, "dense", None)
+            again = load_base(path, progress=said.append)
+    assert said == ["decoding base.gguf, once"]
+    assert {first.form, again.form} == {"bfloat16, 8-bit g32"}
+    assert (scores(first) == scores(again)).all()
+    np.testing.assert_allclose(scores(first), scores(dense), atol=0.1 * np.ptp(scores(dense)))
+    (kept,) = (settings.cache_dir() / "bases").glob("base-*")
+    found, exact = mx.load(str(kept / "model.safetensors")), read_gguf_base(path).layers
+    packed = {name: read() for name, read in exact.items() if "proj" in name}
+    packed = {name: parts for name, parts in packed.items() if "scales" in parts}
+    assert packed
+    for name, parts in packed.items():
+        for part, tensor in parts.items():
+            assert mx.array_equal(found[f"{name}.{part}"], tensor), name
+    write_gguf(path, tiny.write_base(folder, "qwen3", seed=1), "qwen3", ["Q5_0", "Q8_0"])
+    with assume_gpu():
+        assert (scores(load_base(path)) != scores(first)).any()
+
+
+def test_where_nothing_can_be_kept_blocks_are_decoded_each_time(tmp_path):
+    folder, path = tiny.write_base(tmp_path / "base", "llama"), tmp_path / "base.gguf"
+    write_gguf(path, folder, "llama", ["Q5_0"])
+    settings.cache_dir().mkdir(parents=True)
+    (settings.cache_dir() / "bases").write_text("a file where the folder should be")
+    said: list[str] = []
+    with assume_gpu():
+        assert load_base(path, progress=said.append).form == "bfloat16, 8-bit g32"
+    assert said[1].startswith("cannot ")
+    assert said[1].endswith("; it is decoded each time")
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("kind", ["Q5_0", "Q8_0", "F16", "F32"])
+def test_a_base_is_loaded_without_a_second_copy_of_it(tmp_path, monkeypatch, kind, gpu):
+    """Beyond what stays there is one layer, never all: 0.8 bytes for each of 2M parameters."""
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 8}
+    monkeypatch.setitem(tiny.CONFIGS, "qwen3", tiny.CONFIGS["qwen3"] | sizes)
+    folder, path = tiny.write_base(tmp_path / "base", "qwen3"), tmp_path / "base.gguf"
+    write_gguf(path, folder, "qwen3", [kind])
+    with assume_gpu() if gpu else nullcontext():
+        for source in (path, folder, path):  # the third comes from the cache, if there is one
+            before = tiny.active_bytes()
+            mx.reset_peak_memory()
+            base = load_base(source)
+            over = mx.get_peak_memory() - before - base.nbytes
+            parameters = sum(t.size for t in mx.load(str(folder / "model.safetensors")).values())
+            assert over < 0.8 * parameters, (source, over / parameters)
+            del base
 
 
 def test_k_quants_of_a_gguf_base_are_decoded_by_the_reference_rules(tmp_path):

@@ -49,11 +49,17 @@ MAC = Facts(
     cache=FOLDER,
     installed=[BASE],
     installer="python -m pip install",
+    uninstaller="python -m pip uninstall --yes",
+    backends=[],
     pins=PINS,
     damaged={},
 )
 LINUX = replace(
-    MAC, system="linux", processor="x86_64", mlx=Library("0.32.4", "manylinux_2_35_x86_64")
+    MAC,
+    system="linux",
+    processor="x86_64",
+    mlx=Library("0.32.4", "manylinux_2_35_x86_64"),
+    backends=["mlx-cpu"],
 )
 
 
@@ -140,8 +146,30 @@ def test_a_mac_whose_gpu_is_hidden_is_a_problem_unless_the_cpu_was_chosen():
 
 def test_an_nvidia_gpu_that_lies_idle_is_a_warning():
     check = found(replace(LINUX, nvidia=True), "gpu")
-    assert (check.state, check.hint) == (WARNING, "python -m pip install 'paw-mlx[cuda]'")
+    instead = "python -m pip uninstall --yes mlx-cpu && python -m pip install"
+    assert (check.state, check.hint) == (WARNING, f"{instead} 'mlx[cuda13]>=0.32,<0.33'")
     assert found(replace(LINUX, nvidia=True, chosen_device="cpu"), "gpu").state == OK
+
+
+@pytest.mark.parametrize(("nvidia", "extra"), [(False, "cpu"), (True, "cuda13")])
+def test_two_builds_of_mlx_in_each_others_place_are_a_problem(nvidia, extra):
+    both = ["mlx-cpu", "mlx-cuda-13"]
+    check = found(replace(LINUX, nvidia=nvidia, backends=both), "mlx")
+    assert (check.state, check.message[:23]) == (PROBLEM, "mlx-cpu, mlx-cuda-13 ha")
+    assert check.hint == (
+        "python -m pip uninstall --yes mlx-cpu mlx-cuda-13 && "
+        f"python -m pip install 'mlx[{extra}]>=0.32,<0.33'"
+    )
+    broken = replace(LINUX, mlx=Library("0.32.4", problem="no"), backends=["mlx-cuda-12"])
+    assert "'mlx[cuda12]>=0.32,<0.33'" in found(broken, "mlx").hint
+
+
+def test_no_extra_brings_a_second_build_of_mlx():
+    """pip and uv install an extra beside what the package itself needs, never in its place."""
+    extras = PROJECT["optional-dependencies"]
+    builds = [one for group in extras.values() for one in group if one.startswith("mlx")]
+    builds += [one for one in PROJECT["dependencies"] if re.match(r"mlx\W", one) and "linux" in one]
+    assert len([one for one in builds if not one.startswith("mlx-lm")]) == 1
 
 
 @pytest.mark.parametrize(

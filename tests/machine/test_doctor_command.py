@@ -17,7 +17,7 @@ from hub_server import Hub, serving_hub
 from paw_mlx import settings, wheels
 from paw_mlx.errors import OptionError
 from paw_mlx.machine.doctor import OK, PROBLEM, WARNING
-from paw_mlx.machine.facts import installer
+from paw_mlx.machine.facts import installer, uninstaller
 
 ROOT = Path(__file__).parents[2]
 CALL = "from paw_mlx.cli.doctor import command; command(prog_name='paw-mlx doctor')"
@@ -223,8 +223,10 @@ def test_packages_are_installed_with_what_this_python_has(monkeypatch):
     monkeypatch.setattr(wheels, "has_pip", lambda: "pip" in have)
     monkeypatch.setattr(shutil, "which", lambda name: name if name in have else None)
     assert installer() == "'/my env/bin/python' -m pip install"
+    assert uninstaller() == "'/my env/bin/python' -m pip uninstall --yes"
     have.remove("pip")
     assert installer() == "uv pip install --python '/my env/bin/python'"
+    assert uninstaller() == "uv pip uninstall --python '/my env/bin/python'"
 
 
 def test_what_an_interrupt_left_is_not_installed(tmp_path):

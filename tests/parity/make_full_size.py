@@ -1,17 +1,20 @@
-"""Write a compiler of the published sizes with random weights, to measure what compiling costs.
+"""Write compilers of the published sizes with random weights, to measure what compiling costs.
 
     python tests/parity/make_full_size.py FOLDER TOKENIZER.json
 
-FOLDER/compiler-4b is the compiler (8.7 GB), FOLDER/qwen3-0.6b its interpreter (1.2 GB);
-TOKENIZER.json is Qwen3's. Nothing that it compiles is of any use.
+FOLDER/compiler-4b-qwen3-0.6b is the compiler (8.7 GB), FOLDER/qwen3-0.6b its interpreter (1.2 GB);
+FOLDER/compiler-4b-gpt2 shares the encoder's files, and has a mapper for FOLDER/gpt2 (0.3 GB each).
+TOKENIZER.json is Qwen3's. Nothing that they compile is of any use.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import compiler_oracle
 import torch
@@ -40,6 +43,12 @@ QWEN3 = {
     "gate_proj": (1024, 3072),
     "up_proj": (1024, 3072),
     "down_proj": (3072, 1024),
+}
+GPT2 = {
+    "c_attn": (768, 2304),
+    "attn_c_proj": (768, 768),
+    "c_fc": (768, 3072),
+    "mlp_c_proj": (3072, 768),
 }
 
 
@@ -82,20 +91,20 @@ def write_encoder(folder: Path, tokenizer_json: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def write_mapper(folder: Path) -> None:
-    outputs = 28 * len(QWEN3) * BASES * 2
+def write_mapper(folder: Path, base: str, layers: int, modules: dict[str, tuple[int, int]]) -> None:
+    outputs = layers * len(modules) * BASES * 2
     state = {
         "trunk.0.weight": random(HIDDEN, HIDDEN),
         "trunk.0.bias": torch.zeros(HIDDEN),
         "coeff_head.weight": random(outputs, HIDDEN),
         "coeff_head.bias": torch.zeros(outputs),
     }
-    for module, (d_in, d_out) in QWEN3.items():
+    for module, (d_in, d_out) in modules.items():
         state[f"A_bases_{module}"] = random(BASES, RANK, d_in)
         state[f"B_bases_{module}"] = random(BASES, d_out, RANK)
     torch.save(state, folder / "lora_mapper.pt")
     meta = {
-        "interpreter_model": "Qwen/Qwen3-0.6B",
+        "interpreter_model": base,
         "lora_rank": RANK,
         "lora_alpha": 16,
         "lora_num_bases": BASES,
@@ -105,7 +114,7 @@ def write_mapper(folder: Path) -> None:
     (folder / "meta.json").write_text(json.dumps(meta, indent=2))
 
 
-def write_interpreter(folder: Path, tokenizer_json: Path) -> None:
+def write_qwen3(folder: Path, tokenizer_json: Path) -> None:
     config = transformers.Qwen3Config(
         vocab_size=151936,
         hidden_size=1024,
@@ -119,14 +128,30 @@ def write_interpreter(folder: Path, tokenizer_json: Path) -> None:
         tie_word_embeddings=True,
         eos_token_id=151645,
     )
+    write_interpreter(folder, config, tokenizer_json)
+
+
+def write_gpt2(folder: Path) -> None:
+    """Its window is the published GGUF's; its tokenizer has 300 tokens of its vocabulary."""
+    tokenizer_json = compiler_oracle.make_tokenizer(folder / "tokenizer.json", "gpt2")
+    config = transformers.GPT2Config(n_positions=2048, bos_token_id=300, eos_token_id=300)
+    write_interpreter(folder, config, tokenizer_json)
+
+
+def write_interpreter(folder: Path, config: Any, tokenizer_json: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
-    shutil.copyfile(tokenizer_json, folder / "tokenizer.json")
+    if tokenizer_json.parent != folder:
+        shutil.copyfile(tokenizer_json, folder / "tokenizer.json")
 
 
 if __name__ == "__main__":
     out, tokenizer_json = map(Path, sys.argv[1:])
     torch.manual_seed(0)
-    write_encoder(out / "compiler-4b" / "compiler", tokenizer_json)
-    write_mapper(out / "compiler-4b")
-    write_interpreter(out / "qwen3-0.6b", tokenizer_json)
+    first, second = out / "compiler-4b-qwen3-0.6b", out / "compiler-4b-gpt2"
+    write_encoder(first / "compiler", tokenizer_json)
+    shutil.copytree(first / "compiler", second / "compiler", copy_function=os.link)
+    write_mapper(first, "Qwen/Qwen3-0.6B", 28, QWEN3)
+    write_mapper(second, "gpt2", 12, GPT2)
+    write_qwen3(out / "qwen3-0.6b", tokenizer_json)
+    write_gpt2(out / "gpt2")

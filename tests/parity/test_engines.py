@@ -11,7 +11,7 @@ from tiny_gguf import write_gguf
 
 from paw_mlx import formats
 from paw_mlx.benchmarks.speed import versus
-from paw_mlx.benchmarks.speed.engines import LlamaCpp
+from paw_mlx.benchmarks.speed.llamacpp import LlamaCpp
 from paw_mlx.benchmarks.speed.versus import VersusPlan
 from paw_mlx.errors import FormatError
 

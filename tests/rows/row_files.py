@@ -24,6 +24,13 @@ def outputs(fn: Function, texts: list[str]) -> list[str]:
     return [fn(text, max_tokens=8) for text in texts]
 
 
+def answered(fn: Function, text: str) -> dict[str, str]:
+    """What a row of JSON gains."""
+    result = fn.run(text, max_tokens=8)
+    cut = {"finish_reason": "length"} if result.finish_reason == "length" else {}
+    return {"output": result.text, **cut}
+
+
 def objects(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.decode().splitlines()]
 

@@ -85,8 +85,8 @@ def test_json_says_what_the_program_said(run: Paw, said: dict[str, str], tmp_pat
     file.write_bytes(b"\n".join(map(str.encode, LINES)) + b"\n\xff\n")
     done = run(file, "--keep", said[LINES[4]], "--json")
     *kept, failed = [json.loads(line) for line in done.stdout.decode().splitlines()]
-    assert kept == [
-        {"row": number, "input": line, "output": said[line]}
+    assert [{"finish_reason": "length"} | row for row in kept] == [
+        {"row": number, "input": line, "output": said[line], "finish_reason": "length"}
         for number, line in enumerate(LINES, 1)
         if said[line] == said[LINES[4]]
     ]

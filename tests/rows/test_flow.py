@@ -247,6 +247,29 @@ def test_an_error_is_raised_in_its_place_or_returned(fn: Function) -> None:
     assert list(found) == []
 
 
+@pytest.mark.parametrize("value", [None, float("nan"), b"picnic", ["picnic"], 5])
+def test_an_input_that_is_no_text_is_one_error_everywhere(fn: Function, value: Any) -> None:
+    calls: list[Any] = [
+        fn,
+        fn.run,
+        fn.stream,
+        lambda value: fn.submit(value).result(),
+        lambda value: asyncio.run(fn.arun(value)),
+        lambda value: list(fn.map([value])),
+        lambda value: fn.runner.run(fn.program, value, Options()),
+        lambda value: fn.runner.cut_tokens(fn.program, value, Options()),
+    ]
+    for call in calls:
+        with pytest.raises(OptionError, match=f"of type {type(value).__name__}") as raised:
+            call(value)
+        assert bool(raised.value.hints) == (not isinstance(value, int | list))
+
+
+def test_what_was_streamed_has_a_result(fn: Function) -> None:
+    pieces = fn.stream("picnic", max_tokens=4)
+    assert "".join(pieces) == pieces.result.text == fn("picnic", max_tokens=4)
+
+
 def test_an_error_of_a_repeated_input_is_each_ones_own_and_not_remembered() -> None:
     engine = Instant()
     found = list(bound(engine).map(["wrong", "a", "wrong"], on_error="return"))

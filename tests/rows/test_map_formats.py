@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from row_files import TEXTS, objects, outputs, table
+from row_files import TEXTS, answered, objects, outputs, table
 from shell import Paw
 
 from paw_mlx import Function
@@ -27,8 +27,7 @@ def test_lines_become_outputs_line_by_line(run: Paw, fn: Function, tmp_path: Pat
     assert "1 repeated" in done.stderr
     run(file, "-o", tmp_path / "out.jsonl")
     assert objects((tmp_path / "out.jsonl").read_bytes()) == [
-        {"input": text, "output": output}
-        for text, output in zip(["server server", "", *TEXTS], expected, strict=True)
+        {"input": text, **answered(fn, text)} for text in ["server server", "", *TEXTS]
     ]
 
 
@@ -40,11 +39,14 @@ def test_objects_keep_every_byte_of_their_fields(run: Paw, fn: Function, tmp_pat
         encoding="utf-8",
     )
     one, two, three = outputs(fn, ["picnic", "server", "the disk"])
-    shown = [json.dumps(output, ensure_ascii=False) for output in (one, two, three)]
+    shown = [
+        json.dumps(answered(fn, text), ensure_ascii=False)[1:]
+        for text in ("picnic", "server", "the disk")
+    ]
     assert run(file).stdout.decode().splitlines() == [
-        f'{{"id": 1.50, "text":"picnic",  "tags": [], "output": {shown[0]}}}',
-        f'{{"input": "server", "output": {shown[1]}}}',
-        f'{{"text": "the \\u0064isk", "x": 1e400, "output": {shown[2]}}}',
+        f'{{"id": 1.50, "text":"picnic",  "tags": [], {shown[0]}',
+        f'{{"input": "server", {shown[1]}',
+        f'{{"text": "the \\u0064isk", "x": 1e400, {shown[2]}',
     ]
     named = objects(run(file, "--field", "text", "--output-field", "said").stdout)
     assert [row["said"] for row in named] == [one, two, three]

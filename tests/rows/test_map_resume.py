@@ -16,6 +16,7 @@ from shell import Paw, paw, start
 from paw_mlx.rows.part import Part, part_of, side_of
 from paw_mlx.rows.run import RowFiles
 from paw_mlx.rows.source import open_input
+from paw_mlx.runner import Result
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,9 @@ def test_a_part_cut_at_any_byte_goes_on_to_the_same(
                 assert (part.path.read_bytes() or b"\n").endswith(b"\n")
                 found = [row for row in files.reader if row and row.number not in part.done]
                 for row in found[::-1] if unordered else found:
-                    data = files.writer.row(row, f'{row.text}", \n\r{row.number}')
+                    text = f'{row.text}", \n\r{row.number}'
+                    result = Result(text, "length", 0, 1, 1, 0.0, 0.0)
+                    data = files.writer.row(row, result)
                     part.write(row.number, data, False)
                 part.finish()
 

@@ -130,8 +130,8 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(
 
 # The line is drawn anew for every row, however quick they are.
 ALWAYS_DRAWN = """
-from paw_mlx.cli import main, progress_line
-progress_line.EVERY_S = 0
+from paw_mlx.cli import main, voice
+voice.EVERY_S = 0
 main()
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,44 @@ def test_an_error_that_stops_a_run_says_what_it_has_left(sheet: Path, tmp_path: 
     row, kept = raised.value.hints
     assert row.startswith("It is row 2's")
     assert kept == f"{part_of(out)} holds 1 row: go on with --resume."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_that_is_full_leaves_the_way_to_go_on(
+    sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    append = Part._append
+
+    def fill(self: Part, data: bytes) -> None:
+        if len(self) == 2:  # from here on the disk is full, when it is closed as well
+            os.dup2(os.open("/dev/full", os.O_WRONLY), self._file.fileno())
+        append(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Part, "_append", fill)
+        with pytest.raises(DiskError, match="No space left") as raised:
+            map_to(sheet, out)
+    assert raised.value.hints == [f"{part_of(out)} holds 2 rows: go on with --resume."]
+    assert map_to(sheet, out).num_rows == 2
+
+
+def test_an_output_that_was_cut_is_marked_and_counted(tmp_path: Path) -> None:
+    class Cut(Shouting):
+        def submit(self, program: Program, text: str, options: Options) -> Future[Result]:
+            future: Future[Result] = Future()
+            reason = "stop" if text == "whole" else "length"
+            future.set_result(Result(text.upper(), reason, 0, 1, 1, 0.0, 0.0))
+            return future
+
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_text('"whole"\n"half"\n{"input": "half", "finish_reason": 1}\n')
+    tally = map_to(file, out, runner=Cut())
+    assert (tally.num_unended, tally.record["num_unended"]) == (2, 2)
+    whole, half, own = [json.loads(line) for line in out.read_text().splitlines()]
+    assert whole == {"input": "whole", "output": "WHOLE"}
+    assert half == {"input": "half", "output": "HALF", "finish_reason": "length"}
+    assert (own["finish_reason"], own["output_finish_reason"]) == (1, "length")
 
 
 def test_what_makes_two_runs_the_same_is_named(sheet: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_module_learns_a_line_and_the_best_state_is_kept():
     best, found = fit(
         loss,
         model.trainable_parameters(),
-        cycle(slice(start, start + 16) for start in range(0, 64, 16)),
+        cycle([slice(start, start + 16)] for start in range(0, 64, 16)),
         lambda parameters: float(loss(parameters, slice(None))),
         steps.append,
         steps=90,
@@ -44,7 +44,7 @@ def test_the_state_that_did_best_is_the_one_that_is_kept():
     best, found = fit(
         lambda parameters, batch: (parameters["x"] * batch).sum(),
         {"x": mx.array([5.0])},
-        repeat(mx.array([1.0])),
+        repeat([mx.array([1.0])]),
         lambda parameters: next(judged),
         lambda step: None,
         steps=3,
@@ -60,13 +60,34 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         fit(
             lambda parameters, batch: parameters["x"] * batch,
             {"x": mx.array(1.0)},
-            [mx.array(1.0), mx.array(float("nan"))],
+            [[mx.array(1.0)], [mx.array(float("nan"))]],
             lambda parameters: 0.0,
             lambda step: None,
             steps=2,
             learning_rate=0.1,
             checks=1,
         )
+
+
+def test_a_batch_in_parts_is_the_batch():
+    def trained(batches: list[list[mx.array]]) -> tuple[list[float], dict]:
+        losses: list[float] = []
+        _, found = fit(
+            lambda parameters, part: ((parameters["x"] - part) ** 2).sum(),
+            {"x": mx.array([5.0])},
+            batches,
+            lambda parameters: -len(losses),  # the last is the best
+            lambda step: losses.append(step.loss),
+            steps=2,
+            learning_rate=0.5,
+            checks=2,
+        )
+        return losses, found
+
+    whole = trained([[mx.array([1.0, 2.0, 3.0])]] * 2)
+    parts = trained([[mx.array([1.0]), mx.array([2.0, 3.0])]] * 2)
+    assert parts[0] == pytest.approx(whole[0])
+    assert float(parts[1]["x"]) == pytest.approx(float(whole[1]["x"]))
 
 
 def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():

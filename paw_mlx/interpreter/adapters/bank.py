@@ -12,7 +12,8 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import ref
 
@@ -22,7 +23,7 @@ from ...program import Program
 from .hot import heat
 from .parallel import Form, Parallel
 from .slot_cache import SlotCache
-from .slots import DenseEncoding, PackedEncoding
+from .slots import AdapterSlots, DenseEncoding, PackedEncoding, SlotIndices
 
 # Heating Qwen3's rank 64 takes some 100 ms, and the hot form then saves half of one per token.
 _PATIENCE = 128
@@ -55,9 +56,13 @@ class Bank:
     ) -> None:
         self._groups, self._max_bytes = groups, max_bytes
         self._is_packed, self.always_hot = packed, always_hot
+        self.before_change: Callable[[], None] = lambda: None  # heard before arrays are written
         self._caches = {
-            "packed": SlotCache(groups, PackedEncoding(dtype)),
-            "dense": SlotCache(groups, DenseEncoding(dtype)),
+            name: SlotCache(groups, encoding, lambda: self.before_change())
+            for name, encoding in (
+                ("packed", PackedEncoding(dtype)),
+                ("dense", DenseEncoding(dtype)),
+            )
         }
         self._bare: Sequence[Form | None] = [None] * len(groups)
         self._shown: Sequence[Form | None] = ()  # the forms that the groups have now
@@ -87,9 +92,13 @@ class Bank:
     def heat(self, program: Program) -> None:
         """Let the next forward passes run one program in every row, however many there are."""
         if program.adapter is None:
-            self._show(self._bare)
+            self.use_bare()
         else:
             self._use_hot(program)
+
+    def use_bare(self) -> None:
+        """Let the next forward passes run the bare base."""
+        self._show(self._bare)
 
     def kind(self, program: Program) -> Hashable:
         """Return what programs must share to share a forward pass; None goes with any."""
@@ -117,6 +126,32 @@ class Bank:
         """What all slots take, free ones too."""
         return sum(cache.nbytes for cache in self._caches.values())
 
+    @property
+    def form_id(self) -> int:
+        """Which forms the groups run now: the same number, the same arrays but for `indices`."""
+        return id(self._shown)
+
+    @property
+    def indices(self) -> list[mx.array]:
+        """What says which slot each row runs; none where all rows run alike."""
+        slots = self._shown_slots()
+        return [array for indices in slots.indices for array in indices] if slots else []
+
+    @contextmanager
+    def traced(self, indices: Sequence[mx.array]) -> Iterator[None]:
+        """Let forward passes take other `indices`: those of a function that is being traced."""
+        slots = self._shown_slots()
+        if slots is None:
+            yield
+            return
+        own, size = slots.indices, len(SlotIndices._fields)
+        parts = [indices[i : i + size] for i in range(0, len(indices), size)]
+        slots.use([SlotIndices(*arrays) for arrays in parts])
+        try:
+            yield
+        finally:
+            slots.use(own)
+
     def trim(self) -> None:
         """Give slots back beyond a budget that has shrunk, between forward passes.
 
@@ -131,10 +166,15 @@ class Bank:
 
     def close(self) -> None:
         """Give the memory back; the groups run the bare base."""
-        self._show(self._bare)
+        self.use_bare()
         self._hot = self._alone = None
         for cache in self._caches.values():
             cache.clear()
+
+    def _shown_slots(self) -> AdapterSlots | None:
+        """Return the slots that the groups run; None if they run none."""
+        shown = (cache.slots for cache in self._caches.values() if cache.forms is self._shown)
+        return next(shown, None)
 
     def _encoding(self, program: Program) -> str:
         assert program.adapter is not None
@@ -155,6 +195,7 @@ class Bank:
         if self._hot is None or self._hot.program() is not program:
             assert program.adapter is not None
             self._hot, self._shown, self._rows = None, (), []
+            self.before_change()
             heat(self._groups, program.adapter)
             self._hot = _Hot(ref(program), [group.form for group in self._groups])
         self._show(self._hot.forms)

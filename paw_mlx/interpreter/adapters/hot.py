@@ -15,6 +15,8 @@ bits, parts that are packed unlike each other) A stays apart: one product more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +43,11 @@ class HotForm:
             self._stacks[0].put(parts)
         else:
             self._a = _make_dense_a(group, loras, self._rank).T
-        mx.eval(self._a, self._b)
+
+    @property
+    def arrays(self) -> Any:
+        """A tree of what is still lazy after it was made."""
+        return [stack.parameters() for stack in self._stacks], self._a, self._b
 
     def __call__(self, x: mx.array) -> mx.array:
         """(B, T, d_in) -> (B, T, chunks, width)."""
@@ -64,10 +70,16 @@ class HotForm:
 
 def heat(groups: Iterable[Parallel], adapter: Adapter) -> None:
     """Let every group run `adapter` alone; those that it does not touch run bare."""
-    for group in groups:
-        group.form = None  # the old B goes before the new one is made
-        loras = [adapter.sites.get(site) for site in group.sites]
-        group.form = HotForm(group, loras) if any(loras) else None
+    for _, layer in groupby(groups, key=lambda group: group.sites[0].layer):
+        made = []
+        for group in layer:
+            group.form = None  # the old B goes before the new one is made
+            loras = [adapter.sites.get(site) for site in group.sites]
+            if any(loras):
+                group.form = HotForm(group, loras)
+                made.append(group.form)
+        mx.eval([form.arrays for form in made])  # a layer's at a time: buffers are copied once
+    mx.clear_cache()
 
 
 def _make_b(group: Parallel, loras: Sequence[Lora | None], rank: int) -> mx.array:

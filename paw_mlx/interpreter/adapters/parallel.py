@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from math import gcd
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -67,7 +67,7 @@ class Stack(nn.Module):
         return x @ weight if bias is None else mx.addmm(bias, x, weight)
 
     def put(self, parts: Tensors) -> None:
-        """Write rows below, in groups of 32 if packed; those of before may be lost."""
+        """Write rows below, in groups of 32 if packed, lazily; those of before may be lost."""
         self._views.clear()  # a view would have the whole buffer copied
         start, end = self.num_rows, self.num_rows + len(parts["weight"])
         if self._packing and self._packing["group_size"] != GROUP:
@@ -79,14 +79,11 @@ class Stack(nn.Module):
             self._grow(end)
         for name, rows in parts.items():
             self[name][start:end] = rows
-        mx.eval(self.parameters())
 
     def _grow(self, end: int) -> None:
         for name in self.parameters():
             spare = mx.zeros((end - self.num_rows, *self[name].shape[1:]), self[name].dtype)
             self[name] = mx.concatenate([self[name][: self.num_rows], spare])
-            mx.eval(self[name])
-            mx.clear_cache()
 
     def _take_first(self, num: int) -> Tensors:
         """Return the first rows of each tensor: views, kept, since making them takes time too."""
@@ -165,11 +162,16 @@ def join(
 def fuse(model: Any, profile: Profile) -> list[Parallel]:
     """Fuse the groups of every layer in place, one layer at a time; return all, in order."""
     groups: list[Parallel] = []
-    blocks: Any = model
-    for name in profile.family.layers.split("."):
-        blocks = blocks[name]
-    for i, block in enumerate(blocks):
+    for i, block in enumerate(blocks_of(model, profile)):
         groups += block.fuse(i)
         mx.eval(block.parameters())
         mx.clear_cache()  # what was fused is gone, and its room must not be kept
     return groups
+
+
+def blocks_of(model: Any, profile: Profile) -> list[Any]:
+    """Return the list of a model's layers, the one that it calls them from."""
+    found: Any = model
+    for name in profile.family.layers.split("."):
+        found = found[name]
+    return cast(list[Any], found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from weakref import WeakKeyDictionary
 
 import mlx.core as mx
@@ -18,8 +18,10 @@ class SlotCache:
     Programs are held weakly: one that nobody else holds leaves its slot free.
     """
 
-    def __init__(self, groups: Sequence[Parallel], encoding: Encoding) -> None:
-        self._groups, self._encoding = groups, encoding
+    def __init__(
+        self, groups: Sequence[Parallel], encoding: Encoding, before_change: Callable[[], None]
+    ) -> None:
+        self._groups, self._encoding, self._before_change = groups, encoding, before_change
         self._columns = sum(len(g.sites) * g.d_in + sum(g.d_outs) for g in groups)
         self._slots: AdapterSlots | None = None
         self._places: WeakKeyDictionary[Program, int] = WeakKeyDictionary()  # oldest use first
@@ -31,6 +33,11 @@ class SlotCache:
     def forms(self) -> Sequence[SlotForm]:
         """What the groups run; none before `seat`."""
         return self._slots.forms if self._slots else ()
+
+    @property
+    def slots(self) -> AdapterSlots | None:
+        """The slots themselves; None before `seat`."""
+        return self._slots
 
     @property
     def nbytes(self) -> int:
@@ -52,7 +59,9 @@ class SlotCache:
             self.clear()
             self._slots = AdapterSlots(self._groups, self._encoding, rank)
         absent = [program for program in programs if program not in self._places]
-        self._reserve(self._slots, len(absent), len(programs), max_bytes)
+        if absent:
+            self._before_change()
+            self._reserve(self._slots, len(absent), len(programs), max_bytes)
         for program in programs:
             slot = self._places.pop(program, None) or self._free_slot(programs)
             if program in absent:
@@ -73,6 +82,7 @@ class SlotCache:
         if most < 2:  # no room beside the slot of zeros
             self.clear()
             return
+        self._before_change()
         staying = list(self._places.items())[1 - most :]
         self._places.clear()  # should the next line fail
         self._slots.keep([slot for _, slot in staying])
@@ -83,6 +93,7 @@ class SlotCache:
         """Give the memory back."""
         self._places.clear()
         if self._slots:
+            self._before_change()
             self._slots.clear()
             self._slots = None
             mx.clear_cache()

@@ -188,6 +188,8 @@ class AdapterSlots:
         self.rank, self.capacity = rank, 1
         self.forms = [SlotForm(group, encoding, rank) for group in groups]
         self._parts = [(group.owner, len(group.sites)) for group in groups]
+        self._kinds = list(dict.fromkeys(self._parts))  # groups of one kind share their indices
+        self.indices: list[SlotIndices] = []  # of each kind
 
     def grow(self, capacity: int) -> None:
         """Make room for more slots."""
@@ -222,9 +224,13 @@ class AdapterSlots:
 
     def point(self, slots: Sequence[int]) -> None:
         """Give every row of the next forwards its slot."""
-        made = {parts: SlotIndices.of(slots, *parts) for parts in set(self._parts)}
+        self.use([SlotIndices.of(slots, *parts) for parts in self._kinds])
+
+    def use(self, indices: list[SlotIndices]) -> None:
+        """Let the next forwards take these indices, one for each kind of group."""
+        self.indices = indices
         for form, parts in zip(self.forms, self._parts, strict=True):
-            form.indices = made[parts]
+            form.indices = indices[self._kinds.index(parts)]
 
 
 def _swap(x: mx.array) -> mx.array:

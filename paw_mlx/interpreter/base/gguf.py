@@ -1,13 +1,14 @@
 """A GGUF base: its metadata as a config, its blocks as MLX packs them, its tokenizer.
 
 Q4_0, Q4_1 and Q8_0 map one to one onto MLX's affine packing in groups of 32, exactly:
-w = scale * code + bias. Other quantized types are decoded. Llama's q and k rows come in
-GGUF's rotary order and are put back.
+w = scale * code + bias. Other quantized types are decoded, some rows at a time, and may be
+packed again on the way. Llama's q and k rows come in GGUF's rotary order and are put back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ...adapter import Site
 from ...errors import FormatError
 from ...formats.gguf_reader import GGUFTensor, read_gguf
 from ...profiles import FAMILIES, Family, Profile
+from .packing import PARTS, Packing
 from .source import Source
 from .tensors import Tensors, common_dtype
 from .tokenizer import Tokenizer
@@ -45,10 +47,15 @@ _GPT2_KEYS = {
 }
 _PACKED = ("Q4_0", "Q4_1", "Q8_0")
 _FLOATS = {"F32": mx.float32, "F16": mx.float16}
+_STORED = (*_PACKED, *_FLOATS, "BF16")  # what MLX has, too; all else is decoded
+_CHUNK = 1 << 18  # elements decoded at once: with their temporaries they fit a core's cache
 
 
-def read_gguf_base(path: Path) -> Source:
-    """Read a GGUF base; FormatError if it is damaged, an adapter, or of another family."""
+def read_gguf_base(path: Path, repack: Packing | None = None) -> Source:
+    """Read a GGUF base; FormatError if it is damaged, an adapter, or of another family.
+
+    What has to be decoded comes in float32, or packed as `repack` says.
+    """
     file = read_gguf(path)
     if file.metadata.get("general.type", "model") != "model":
         raise FormatError(f"{path} is a GGUF {file.metadata['general.type']}, not a base")
@@ -67,10 +74,16 @@ def read_gguf_base(path: Path) -> Source:
             raise FormatError(f"{path} holds the unknown tensor {name}")
         stored.setdefault(names[stem], {})[kind] = tensor
     layers: dict[str, Callable[[], Tensors]] = {
-        layer: partial(_read_layer, layer, tensors, config, family)
+        layer: partial(_read_layer, layer, tensors, config, family, repack)
         for layer, tensors in stored.items()
     }
-    return Source(config, layers, Tokenizer.from_gguf(file.metadata), _weight_dtype(file.tensors))
+    return Source(
+        config,
+        layers,
+        Tokenizer.from_gguf(file.metadata),
+        _weight_dtype(file.tensors),
+        decoded=any(tensor.type_name not in _STORED for tensor in file.tensors.values()),
+    )
 
 
 def _read_config(
@@ -111,17 +124,21 @@ def _weight_dtype(tensors: Mapping[str, GGUFTensor]) -> mx.Dtype:
 
 
 def _read_layer(
-    path: str, stored: Mapping[str, GGUFTensor], config: Mapping[str, Any], family: Family
+    path: str,
+    stored: Mapping[str, GGUFTensor],
+    config: Mapping[str, Any],
+    family: Family,
+    repack: Packing | None,
 ) -> Tensors:
     """Return the tensors of one layer, decoded or packed."""
     return {
         part: _unpermute(array, path, config, family)
         for kind, tensor in stored.items()
-        for part, array in _read_parts(tensor, kind).items()
+        for part, array in _read_parts(tensor, kind, repack).items()
     }
 
 
-def _read_parts(tensor: GGUFTensor, kind: str) -> dict[str, mx.array]:
+def _read_parts(tensor: GGUFTensor, kind: str, repack: Packing | None) -> Tensors:
     """Return a tensor's parts under the names of its layer: it alone, or a packed triple."""
     if tensor.type_name in _PACKED and len(tensor.shape) == 2:
         return _repack(tensor)
@@ -130,10 +147,36 @@ def _read_parts(tensor: GGUFTensor, kind: str) -> dict[str, mx.array]:
     if tensor.type_name == "BF16":
         raw = mx.array(tensor.data.view("<u2").reshape(tensor.shape))
         return {kind: raw.view(mx.bfloat16)}
+    if tensor.type_name not in _STORED and len(tensor.shape) == 2:
+        return _decode(tensor, kind, repack)
     return {kind: mx.array(tensor.dense())}
 
 
-def _repack(tensor: GGUFTensor) -> dict[str, mx.array]:
+def _decode(tensor: GGUFTensor, kind: str, repack: Packing | None) -> Tensors:
+    """Decode a matrix; `repack` packs some rows before the next are decoded."""
+    if repack is None:
+        dense, at = np.empty(tensor.shape, np.float32), 0
+        for rows in _decode_rows(tensor):
+            dense[at : at + len(rows)] = rows
+            at += len(rows)
+        return {kind: mx.array(dense)}
+    packed = []
+    for rows in _decode_rows(tensor):
+        packed.append(mx.quantize(mx.array(rows), **repack))
+        mx.eval(packed[-1])
+    return {part: mx.concatenate([some[i] for some in packed]) for i, part in enumerate(PARTS)}
+
+
+def _decode_rows(tensor: GGUFTensor) -> Iterator[np.ndarray]:
+    """Yield a matrix in float32, some rows at a time: as a whole it takes ten times as long."""
+    rows, columns = tensor.shape
+    data, step = tensor.data.reshape(rows, -1), max(1, _CHUNK // columns)
+    for start in range(0, rows, step):
+        some = data[start : start + step]
+        yield replace(tensor, shape=(len(some), columns), data=some.reshape(-1)).dense()
+
+
+def _repack(tensor: GGUFTensor) -> Tensors:
     """Turn blocks of 32 into uint32 codes (rows, words), scales and biases (rows, groups)."""
     rows, columns = tensor.shape
     kind, groups = tensor.type_name, (rows, columns // 32)

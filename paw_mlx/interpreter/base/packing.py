@@ -44,6 +44,21 @@ def infer_packing(path: str, layer: nn.Module, parts: Tensors) -> Packing | None
     return {"group_size": group_size, "bits": bits}
 
 
+def is_matrix(layer: nn.Module) -> bool:
+    """Return whether a layer's weight is one that may be packed."""
+    return isinstance(layer, nn.Linear | nn.Embedding)
+
+
+def dense_shapes(path: str, parts: Tensors, packing: Packing | None) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that a layer's tensors have when it is dense."""
+    shapes = {f"{path}.{part}": tensor.shape for part, tensor in parts.items()}
+    if packing:
+        *rows, groups = shapes.pop(f"{path}.scales")
+        del shapes[f"{path}.biases"]
+        shapes[f"{path}.weight"] = (*rows, groups * packing["group_size"])
+    return shapes
+
+
 def pack(parts: Tensors, packing: Packing) -> Tensors:
     """Return a dense layer's tensors, its weight packed."""
     made = mx.quantize(parts["weight"], **packing)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
 
-from ...errors import FormatError, NotFound
+from ...errors import FormatError, NotFound, listed
+from ...files import exists, find_files
+from ...formats.untrusted import MAX_TEXT_BYTES, check_arrived, json_object, read_bytes, shown
 from ...profiles import Family, family_of
 from .gguf import read_gguf_base
-from .source import MLX_LM_PREFIX, Source, eos_ids
-from .tensors import Tensors, common_dtype
+from .source import MLX_LM_PREFIX, Source, by_layer, eos_ids
+from .tensors import Tensors, weight_dtype
 from .tokenizer import Tokenizer
 
 
@@ -31,40 +31,71 @@ def _read_directory(path: Path) -> Source:
     """Read a Hugging Face or mlx-community directory of safetensors."""
     config = _read_json(path / "config.json")
     family = family_of(config)
+    _check_method(path, config)
     if (mode := (config.get("quantization") or {}).get("mode", "affine")) != "affine":
         raise FormatError(f"{path} is quantized in mode {mode}", hint="Only affine is supported.")
     tensors = _read_tensors(path, family)
-    if (path / "generation_config.json").exists():
+    if exists(path / "generation_config.json"):
         generation = _read_json(path / "generation_config.json")
         config["eos_token_id"] = list(dict.fromkeys(eos_ids(config) + eos_ids(generation)))
-    # Norms and biases do not count: some files keep them in float32 beside everything else.
-    dtype = common_dtype(t.dtype for t in tensors.values() if t.ndim > 1)
-    by_layer: dict[str, Tensors] = {}
-    for name, tensor in tensors.items():
-        layer, _, part = name.rpartition(".")
-        by_layer.setdefault(layer, {})[part] = tensor
-    layers: dict[str, Callable[[], Tensors]] = {
-        layer: partial(dict, parts) for layer, parts in by_layer.items()
-    }
-    return Source(config, layers, Tokenizer.from_file(path / "tokenizer.json"), dtype)
+    dtype = weight_dtype(tensors)
+    tokenizer = Tokenizer.from_file(path / "tokenizer.json")
+    return Source(config, by_layer(tensors), tokenizer, dtype)
 
 
 def _read_tensors(path: Path, family: Family) -> Tensors:
     """Return every tensor under our name and (out, in)."""
-    files = sorted(path.glob("*.safetensors"))
+    files = find_files(path, "*.safetensors")
     if not files:
         raise NotFound(f"no *.safetensors in {path}")
     tensors: Tensors = {}
+    file_of: dict[str, str] = {}
     for file in files:
+        check_arrived(file)
         try:
             loaded = cast(Tensors, mx.load(str(file)))
         except RuntimeError as error:
             raise FormatError(f"{file} is damaged: {error}") from error
+        found = {}
         for name, tensor in loaded.items():
             if not re.fullmatch(family.ignored, name):
                 ours, turned = _rename(name, tensor, family)
-                tensors[ours] = turned
+                found[ours] = turned
+        _check_part(file, found, file_of, family)
+        tensors |= found
+        file_of |= dict.fromkeys(found, file.name)
     return tensors
+
+
+def _check_part(file: Path, found: Tensors, file_of: Mapping[str, str], family: Family) -> None:
+    """Raise FormatError for a file that is too much: an adapter, a second copy, something else."""
+    hint = f"Move {file.name} out of {file.parent}."
+    if adapted := [name for name in found if ".lora_" in name]:
+        raise FormatError(
+            f"{file} is an adapter ({len(adapted)} tensors of a LoRA), in the folder of a base",
+            hint=hint,
+        )
+    if twice := sorted(found.keys() & file_of.keys()):
+        raise FormatError(
+            f"{len(twice)} tensors are in {file_of[twice[0]]} and again in {file.name}: "
+            f"{file.parent} holds a second copy of the model, or a part of one",
+            hint=f"Move one of both out of {file.parent}.",
+        )
+    root = family.layers.partition(".")[0]
+    if found and not any(name.startswith((f"{root}.", "lm_head")) for name in found):
+        others = listed([shown(name) for name in sorted(found)])
+        raise FormatError(f"{file} holds nothing of the base, but {others}", hint=hint)
+
+
+def _check_method(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise FormatError for weights that were packed for torch, as bitsandbytes does."""
+    given = config.get("quantization_config")
+    method = given.get("quant_method") if isinstance(given, dict) else None
+    if method is not None and "quantization" not in config:
+        raise FormatError(
+            f"{path} is quantized with {shown(method)}, which torch alone reads",
+            hint="Take the base that it was made from, and `--bits`; or a GGUF or MLX form of it.",
+        )
 
 
 def _rename(name: str, tensor: mx.array, family: Family) -> tuple[str, mx.array]:
@@ -79,12 +110,6 @@ def _rename(name: str, tensor: mx.array, family: Family) -> tuple[str, mx.array]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NotFound(f"no {path.name} in {path.parent}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is no valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object")
-    return value
+    if not exists(path):
+        raise NotFound(f"no {path.name} in {path.parent}")
+    return json_object(read_bytes(path, MAX_TEXT_BYTES), str(path))

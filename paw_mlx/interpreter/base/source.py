@@ -8,7 +8,8 @@ are (out, in) whatever the file has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -25,19 +26,15 @@ class Source:
     """A base as read.
 
     `layers` maps a path (`model.norm`) to what reads its tensors (`weight`): pop it, and the
-    memory is free as soon as they are done with. `dtype` is the type of its weights.
+    memory is free as soon as they are done with. `dtype` is the type of its weights, `decoded`
+    whether some are decoded from what MLX has no packing for, which takes a while.
     """
 
-    config: dict[str, Any]
-    layers: dict[str, Callable[[], Tensors]]
+    config: dict[str, Any] = field(repr=False)
+    layers: dict[str, Callable[[], Tensors]] = field(repr=False)
     tokenizer: Tokenizer
     dtype: mx.Dtype
-
-    @property
-    def tensors(self) -> Tensors:
-        """All tensors, by name."""
-        found = ((path, read()) for path, read in self.layers.items())
-        return {f"{path}.{part}": t for path, parts in found for part, t in parts.items()}
+    decoded: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -62,3 +59,12 @@ def eos_ids(config: Mapping[str, Any]) -> list[int]:
     if isinstance(ids, list):
         return ids
     return [] if ids is None else [ids]
+
+
+def by_layer(tensors: Tensors) -> dict[str, Callable[[], Tensors]]:
+    """Return tensors as the layers of a `Source`; they are taken out of `tensors`."""
+    layers: dict[str, Tensors] = {}
+    for name in list(tensors):
+        layer, _, part = name.rpartition(".")
+        layers.setdefault(layer, {})[part] = tensors.pop(name)
+    return {layer: partial(dict, parts) for layer, parts in layers.items()}

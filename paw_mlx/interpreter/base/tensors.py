@@ -49,3 +49,11 @@ def common_dtype(dtypes: Iterable[mx.Dtype]) -> mx.Dtype:
     if stored == {mx.float32}:
         return mx.float32
     return mx.float16 if mx.float16 in stored and mx.bfloat16 not in stored else mx.bfloat16
+
+
+def weight_dtype(tensors: Tensors) -> mx.Dtype:
+    """Return the common type of weights, among all of a base's tensors.
+
+    Norms and biases do not count: some files keep them in float32 beside everything else.
+    """
+    return common_dtype(tensor.dtype for tensor in tensors.values() if tensor.ndim > 1)

@@ -15,6 +15,8 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from ...errors import FormatError, OptionError, listed
+from ...files import exists
+from ...formats.untrusted import check_arrived
 
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's token types that are matched before BPE
 _QWEN_WORDS = (
@@ -42,7 +44,9 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:
-        """Read a `tokenizer.json`; FormatError if it is none."""
+        """Read a `tokenizer.json`; FormatError if it is none, DiskError if one may not read it."""
+        if exists(path):
+            check_arrived(path)
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)))
         except Exception as error:  # the library raises bare Exception

@@ -23,7 +23,17 @@ import numpy as np
 from ...errors import FormatError, OptionError
 from ...formats.tensors import SafetensorsWriter
 from ...profiles import family_of
-from .packing import PACKED_BITS, Packing, all_finite, infer_packing, pack, unpack
+from ...progress import Progress, advance, quiet
+from .packing import (
+    PACKED_BITS,
+    Packing,
+    all_finite,
+    dense_shapes,
+    infer_packing,
+    is_matrix,
+    pack,
+    unpack,
+)
 from .source import MLX_LM_PREFIX, Source
 from .tensors import Tensors, check_fit, evaluate, shapes_of
 
@@ -52,6 +62,7 @@ def write_base(
     bits: int | None,
     group_size: int,
     record: Mapping[str, Any] | None = None,
+    progress: Progress = quiet,
 ) -> None:
     """Write a base into `folder`, which exists; `source` loses its layers on the way.
 
@@ -59,6 +70,7 @@ def write_base(
 
     `bits` 4, 6 or 8 pack every matrix, 16 makes it dense in the type it is stored in, 32 in
     float32; None leaves each as it is, packed or dense. `record` is added to config.json.
+    `progress` hears how many layers are written, if it is a Meter.
     FormatError for a source that is damaged or does not fit; OptionError for rows that
     groups of `group_size` do not fit; OSError for the disk.
     """
@@ -71,13 +83,14 @@ def write_base(
     found: dict[str, tuple[int, ...]] = {}
     packings: dict[str, Packing | None] = {}
     with SafetensorsWriter(folder / "model.safetensors", {"format": "mlx"}, _room(wanted)) as file:
-        for path in list(source.layers):
+        for number, path in enumerate(paths := list(source.layers), 1):
             parts = source.layers.pop(path)()
+            advance(progress, number, len(paths))
             if path == "lm_head" and path not in modules:  # some files repeat the embedding
                 continue
             if path in modules:
                 parts, packings[path] = _repack(path, modules[path], parts, to, bits is None)
-            found |= _dense_shapes(path, parts, packings.get(path))
+            found |= dense_shapes(path, parts, packings.get(path))
             for part, tensor in parts.items():
                 name = f"{_mlx_lm_path(path, source)}.{part}"
                 tensor = _prepare(name, tensor, dtype)
@@ -100,7 +113,7 @@ def _room(names: Iterable[str]) -> int:
 
 def _check_widths(modules: Mapping[str, nn.Module], group_size: int) -> None:
     for path, layer in modules.items():
-        if _is_matrix(layer) and (columns := layer.weight.shape[-1]) % group_size:
+        if is_matrix(layer) and (columns := layer.weight.shape[-1]) % group_size:
             raise OptionError(
                 f"rows of {path}.weight have {columns} elements, which groups of {group_size} "
                 "do not fit",
@@ -108,15 +121,11 @@ def _check_widths(modules: Mapping[str, nn.Module], group_size: int) -> None:
             )
 
 
-def _is_matrix(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear | nn.Embedding)
-
-
 def _repack(
     path: str, layer: nn.Module, parts: Tensors, to: Packing | None, keep: bool
 ) -> tuple[Tensors, Packing | None]:
     """Return a layer packed or dense as wanted, and how; what is packed so already stays."""
-    if not _is_matrix(layer) or "weight" not in parts:
+    if not is_matrix(layer) or "weight" not in parts:
         return parts, None
     have = infer_packing(path, layer, parts)
     if keep or have == to:
@@ -124,16 +133,6 @@ def _repack(
     if have:
         parts = unpack(parts, have, mx.float32)
     return (pack(parts, to), to) if to else (parts, None)
-
-
-def _dense_shapes(path: str, parts: Tensors, packing: Packing | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that a layer's tensors have when it is dense."""
-    shapes = {f"{path}.{part}": tensor.shape for part, tensor in parts.items()}
-    if packing:
-        *rows, groups = shapes.pop(f"{path}.scales")
-        del shapes[f"{path}.biases"]
-        shapes[f"{path}.weight"] = (*rows, groups * packing["group_size"])
-    return shapes
 
 
 def _prepare(name: str, tensor: mx.array, dtype: mx.Dtype) -> mx.array:

@@ -17,19 +17,25 @@ from weakref import WeakKeyDictionary
 import mlx.core as mx
 import numpy as np
 
+from ...device import on_gpu
 from ...errors import AdapterMismatch
 from ...program import Program
 from ..adapters.bank import Bank
 from ..models.load import Base
 from .admission import Admission
 from .budget import Share
+from .calibration import measure_max_draft, read_max_draft
 from .call import Call, Generation
 from .constraint import mask
 from .decode import prefill
-from .draft import MAX_DRAFT, Habit
+from .draft import Habit
 from .kv import Slots
 from .prefixes import Prefixes
+from .step import Step
 
+# While a step is in flight its keys and values are still referred to, and writing them copies
+# them: beyond so many bytes that takes a GPU longer than Python takes to build the next step.
+_AHEAD_BYTES = 64_000_000
 _STEP_TOKENS = 32  # beyond this a draft makes a forward pass dearer
 _TIDY_STEPS = 256  # after which buffers of shapes that have passed go back to the system
 _RETRY_STEPS = 8  # after which rows without drafts are asked for one again
@@ -67,6 +73,8 @@ class Batch:
         self._share, self.ahead = share, ahead
         self.slots = Slots(base.model.num_layers)
         self._admission = Admission(base, bank, self.slots, max_rows, share.bytes)
+        self._step = Step(base.model, bank, self.slots)
+        self._max_draft, self._is_calibrated = read_max_draft(base), not on_gpu()
         self._num_steps = 0
         self._habits: WeakKeyDictionary[Program, Habit] = WeakKeyDictionary()
         self._next: Choice | None = None  # the tokens after `last`
@@ -105,6 +113,9 @@ class Batch:
 
     def rest(self) -> None:
         """Give back what only a batch needs, when there is nothing to do."""
+        if not self._is_calibrated:
+            self.bank.use_bare()
+            self._max_draft, self._is_calibrated = measure_max_draft(self.base), True
         self.slots.rest()
         self.prefixes.trim()
         self.prefixes.keep()
@@ -121,6 +132,7 @@ class Batch:
         self.abort(error)
         self.prefixes.keep()
         self.prefixes.clear()
+        self._step.clear()
         self.bank.close()
         self._share.release()
 
@@ -175,7 +187,7 @@ class Batch:
     def _propose(self) -> list[list[int]]:
         """Draft what may follow in each row; nothing where a forward pass would be dearer."""
         room = self.base.window - max(row.length for row in self.rows) - 1
-        limit = min(MAX_DRAFT, _STEP_TOKENS // len(self.rows) - 1, room)
+        limit = min(self._max_draft, _STEP_TOKENS // len(self.rows) - 1, room)
         return [row.draft(limit) if limit > 0 else [] for row in self.rows]
 
     def _advance(self) -> list[list[int]]:
@@ -183,7 +195,7 @@ class Batch:
         choice, self._next = self._next, None
         if choice is None:
             choice = self._following(mx.array([row.last for row in self.rows]))
-        if self.ahead and not self._must_wait():
+        if self.ahead and self.slots.nbytes <= _AHEAD_BYTES and not self._must_wait():
             mx.async_eval(choice)  # on its way while the next one is being built
             self._next = self._following(choice.tokens)
             mx.async_eval(self._next)
@@ -191,7 +203,7 @@ class Batch:
 
     def _following(self, tokens: mx.array) -> Choice:
         """Compute the tokens after `tokens` (B,), which the slots take in."""
-        logits = self.base.model.logits(self._forward(tokens[:, None])[:, -1])
+        logits = self._forward(tokens[:, None])[:, -1]
         for row in self.rows:
             row.length += 1
         return self._choose_tokens(self.rows, logits)
@@ -199,7 +211,7 @@ class Batch:
     def _verify(self, drafts: list[list[int]]) -> list[list[int]]:
         """Return what a forward pass over drafts gives: tokens up to each row's first wrong one."""
         fed = [[row.last, *draft] for row, draft in zip(self.rows, drafts, strict=True)]
-        logits = self.base.model.logits(self._forward(_pad(fed)))
+        logits = self._forward(_pad(fed))
         first = self._choose_tokens(self.rows, logits[:, 0])
         constraints = [row.constraint for row in self.rows]
         best = mx.argmax(mask(logits, constraints, drafts), axis=-1)
@@ -213,12 +225,12 @@ class Batch:
         return taken
 
     def _forward(self, tokens: mx.array) -> mx.array:
-        """Return the states (B, T, H) of all rows' next tokens (B, T)."""
+        """Return the logits (B, T, V) of all rows' next tokens (B, T)."""
         self._count_step()
         lengths = [row.length for row in self.rows]
         self.slots.reserve(len(lengths), max(lengths) + tokens.shape[1])
         self.bank.use([row.call.program for row in self.rows])
-        return self.base.model.hidden(tokens, self.slots.view(0, lengths))
+        return self._step.logits(tokens, lengths)
 
     def _choose_tokens(self, rows: Sequence[Generation], logits: mx.array) -> Choice:
         """Choose the rows' next tokens, each by its own sampler, of logits (B, V).
@@ -242,8 +254,9 @@ class Batch:
             return True
         if 2 * len(self.rows) > _STEP_TOKENS:
             return False
-        again = self._num_steps % _RETRY_STEPS == 0
-        return any(row.drafted or (again and row.drafts) for row in self.rows)
+        if self._num_steps % _RETRY_STEPS == 0:  # by the tokens that were read, without waiting
+            return any(self._propose())
+        return any(row.drafted for row in self.rows)
 
     def _count_step(self) -> None:
         self._num_steps += 1
@@ -300,6 +313,7 @@ def _pad(rows: Sequence[Sequence[int]]) -> mx.array:
 def _overflow(base: Base) -> AdapterMismatch:
     dtype = str(base.dtype).removeprefix("mlx.core.")
     return AdapterMismatch(
-        f"the program's numbers leave the range of {dtype}, so it has no output",
-        hint="Compile or train it anew: its adapter does not fit this base.",
+        f"numbers leave the range of {dtype} on {base.path.name}, so this input has no output",
+        hint="If other programs have outputs on this base, this one's adapter does not fit it: "
+        "compile or train it anew. If none has, load the base from bfloat16 files.",
     )

@@ -85,11 +85,6 @@ class Generation:
         self._num_steps = 0
         self._times = [time.perf_counter()]  # of the start, the first token and the end
 
-    @property
-    def drafts(self) -> bool:
-        """Whether it makes drafts at all."""
-        return self._lookup is not None
-
     def draft(self, limit: int) -> list[int]:
         """Return what comes next for sure, or else may by the input's own tokens."""
         limit = min(limit, self.call.limit - self.num_tokens - 1)

@@ -177,7 +177,7 @@ class Lookup:
             self._after[tokens[i - 1], tokens[i]] = i + 1
 
     def propose(self, limit: int = MAX_DRAFT) -> list[int]:
-        """Return what probably comes next, at most `limit` tokens; [] where a draft does not pay."""
+        """Return what probably comes next, at most `limit` tokens; [] where it does not pay."""
         self._draft = []
         if self._pause:
             self._pause -= 1

@@ -41,13 +41,14 @@ class KV:
         return fork
 
     def repeated(self, rows: int) -> KV:
-        """Return a continuation in which one row (B = 1) is seen as `rows` equal ones."""
+        """Return a continuation in which one row (B = 1) is seen as `rows` equal ones, uncopied."""
+
+        def view(x: mx.array) -> mx.array:
+            return mx.broadcast_to(x, (rows, *x.shape[1:]))
+
         fork = KV(0)
         fork.offset = self.offset
-        fork.layers = [
-            layer and (mx.repeat(layer[0], rows, axis=0), mx.repeat(layer[1], rows, axis=0))
-            for layer in self.layers
-        ]
+        fork.layers = [layer and (view(layer[0]), view(layer[1])) for layer in self.layers]
         return fork
 
     def mask(self, tokens: int) -> str | None:
@@ -178,6 +179,16 @@ class Slots:
     @property
     def arrays(self) -> list[mx.array]:
         return [array for layer in self._layers if layer for array in layer]
+
+    @property
+    def nbytes(self) -> int:
+        """What all buffers take."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def replace(self, arrays: Sequence[mx.array]) -> None:
+        """Put other buffers in place of `arrays`, of the same shapes."""
+        for i in range(len(self._layers)):
+            self._layers[i] = arrays[2 * i], arrays[2 * i + 1]
 
     def buffers(self, layer: int, like: mx.array) -> Layer:
         """Return a layer's buffers, made if there are none."""

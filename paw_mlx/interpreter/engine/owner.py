@@ -15,6 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ...device import claim, is_forked
 from ...errors import ClosedError, OptionError
 from .batch import Batch
 from .call import Call
@@ -46,7 +47,11 @@ class Owner:
         return done.result()
 
     def check_caller(self) -> None:
-        """OptionError in the owner's own thread, which would wait for itself."""
+        """OptionError in the owner's own thread, which would wait for itself.
+
+        ClosedError in a forked child.
+        """
+        claim()
         if threading.current_thread() is self._thread:
             raise OptionError(
                 "a call waits for itself: this is the interpreter's own thread",
@@ -55,6 +60,9 @@ class Owner:
 
     def close(self) -> None:
         """Fail what is waiting and give the memory back. Closing twice is fine."""
+        if is_forked():  # a lock, or MLX, may be as another thread left it
+            self._batch = None
+            return
         with self._lock:
             thread, self._thread = self._thread, None
             self._queue.put(None)
@@ -66,6 +74,7 @@ class Owner:
         mx.clear_cache()
 
     def _put(self, item: Call | Task) -> None:
+        claim()
         with self._lock:
             if self._batch is None:
                 raise ClosedError("the interpreter is closed")

@@ -19,13 +19,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ...cases import Case
+from ...cases import Case, check_cases
 from ...errors import InputTooLong
 from ...program import Template
 from ..models.load import Base
 from .kv import KV
 
 _BATCH = 16
+_TARGETS = 256  # scored at a time: each has a score for every token of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,44 @@ class Batch(NamedTuple):
     targets: mx.array  # (N,)
 
 
-def make_batch(base: Base, template: Template, cases: Sequence[Case]) -> Batch:
-    """Tokenize rows; InputTooLong if one exceeds the window."""
+class Encoded(NamedTuple):
+    """A row in tokens: input and the template after it, output and its end."""
+
+    input: list[int]
+    output: list[int]
+
+
+def encode_cases(base: Base, template: Template, cases: Sequence[Case]) -> list[Encoded]:
+    """Tokenize rows; InputTooLong for one that exceeds the window, OptionError for no text.
+
+    The error names the row: by its line in the file it came from, or else its place in `cases`.
+    """
+    check_cases(cases)
     encode = base.tokenizer.encode
-    prefix = encode(template.prefix, control=True)
-    inputs = [base.tokenizer.encode_input(case.input, template.suffix) for case in cases]
-    outputs = [[*encode(case.output.strip()), base.end] for case in cases]
-    width = max(len(i) + len(o) for i, o in zip(inputs, outputs, strict=True))
-    if len(prefix) + width > base.window:
-        raise InputTooLong(
-            f"{len(prefix)} prefix + {width} tokens of the longest case "
-            f"exceed the window of {base.window}"
-        )
-    tokens = np.zeros((len(cases), width), np.int32)
+    num_prefix = len(encode(template.prefix, control=True))
+    rows = []
+    for number, case in enumerate(cases, 1):
+        before = base.tokenizer.encode_input(case.input, template.suffix)
+        row = Encoded(before, [*encode(case.output.strip()), base.end])
+        num = len(row.input) + len(row.output)
+        if num_prefix + num > base.window:
+            raise InputTooLong(
+                f"{case.name(number)}: {num_prefix} prefix + {num} tokens of its input and output "
+                f"exceed the window of {base.window}"
+            )
+        rows.append(row)
+    return rows
+
+
+def make_batch(base: Base, template: Template, cases: Sequence[Case]) -> Batch:
+    """Tokenize rows and lay them side by side; errors are those of `encode_cases`."""
+    return _pad(encode_cases(base, template, cases))
+
+
+def _pad(rows: Sequence[Encoded]) -> Batch:
+    tokens = np.zeros((len(rows), max(len(i) + len(o) for i, o in rows)), np.int32)
     places: list[tuple[int, int, int]] = []
-    for row, (before, output) in enumerate(zip(inputs, outputs, strict=True)):
+    for row, (before, output) in enumerate(rows):
         tokens[row, : len(before) + len(output)] = before + output
         places += [(row, len(before) - 1 + i, target) for i, target in enumerate(output)]
     return Batch(mx.array(tokens), *(mx.array(column) for column in zip(*places, strict=True)))
@@ -74,10 +98,16 @@ def prefix_kv(base: Base, template: Template) -> KV:
     return kv
 
 
-def target_logits(base: Base, kv: KV, batch: Batch) -> mx.array:
-    """Return scores (N, V), in float32, at every target's place, after the prefix in `kv`."""
+def target_states(base: Base, kv: KV, batch: Batch) -> mx.array:
+    """Return the states (N, H) that predict the targets, after the prefix in `kv`."""
     hidden = base.model.hidden(batch.tokens, kv.repeated(batch.tokens.shape[0]))
-    return base.model.logits(hidden[batch.rows, batch.positions]).astype(mx.float32)
+    return hidden[batch.rows, batch.positions]
+
+
+def target_losses(base: Base, states: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    """Return each target's cross entropy in nats (N,), and the token that is most likely (N,)."""
+    logits = base.model.logits(states).astype(mx.float32)  # (N, V)
+    return nn.losses.cross_entropy(logits, targets), mx.argmax(logits, axis=-1)
 
 
 def score(base: Base, template: Template, cases: Sequence[Case]) -> Score:
@@ -85,12 +115,18 @@ def score(base: Base, template: Template, cases: Sequence[Case]) -> Score:
     loss, tokens, exact = 0.0, 0, 0
     kv = prefix_kv(base, template)
     mx.eval(kv.arrays)
-    ordered = sorted(cases, key=lambda case: len(case.input) + len(case.output))
-    for start in range(0, len(ordered), _BATCH):
-        batch = make_batch(base, template, ordered[start : start + _BATCH])
-        logits = target_logits(base, kv, batch)
-        losses = nn.losses.cross_entropy(logits, batch.targets)
-        wrong = np.array(batch.rows)[np.array(mx.argmax(logits, axis=-1) != batch.targets)]
-        loss, tokens = loss + float(losses.sum()), tokens + losses.size
-        exact += batch.tokens.shape[0] - len(set(wrong.tolist()))
+    rows = encode_cases(base, template, cases)
+    rows.sort(key=lambda row: len(row.input) + len(row.output))
+    for start in range(0, len(rows), _BATCH):
+        batch = _pad(rows[start : start + _BATCH])
+        states = target_states(base, kv, batch)
+        mx.eval(states)
+        wrong: set[int] = set()
+        for first in range(0, batch.targets.size, _TARGETS):
+            targets = batch.targets[first : first + _TARGETS]
+            losses, likely = target_losses(base, states[first : first + _TARGETS], targets)
+            loss, tokens = loss + float(losses.sum()), tokens + targets.size
+            missed = np.array(likely != targets)
+            wrong |= set(np.array(batch.rows)[first : first + _TARGETS][missed].tolist())
+        exact += batch.tokens.shape[0] - len(wrong)
     return Score(loss / tokens, exact / len(cases))

@@ -5,7 +5,7 @@ B  rows    T  new tokens    L  all tokens    H  width of a state    V  vocabular
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 
@@ -35,6 +35,7 @@ class Cache(Protocol):
 class Decoder(Protocol):
     """What a model offers: states of tokens, and scores of states."""
 
+    args: Any  # its sizes: `hidden`, `heads`, `vocab` and more
     num_layers: int
 
     def hidden(self, tokens: mx.array, kv: Cache) -> mx.array:

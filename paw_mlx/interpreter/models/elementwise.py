@@ -8,6 +8,8 @@ Without a GPU they stay plain: there MLX would call a C++ compiler while the pro
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -21,12 +23,20 @@ Turns = tuple[mx.array, mx.array]
 
 
 def one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function of arrays, for any shapes, wherever there is a GPU."""
-    compiled = mx.compile(function, shapeless=True)
+    """Compile a function of arrays, for any shapes, wherever there is a GPU.
+
+    Each thread has its own, which ends with it. MLX keeps what it compiles by thread, and lets go
+    of it when the system ends the thread: by then Python may be gone, and the process aborts.
+    """
+    own = threading.local()
 
     @wraps(function)
     def call(*arrays: mx.array) -> Any:
-        return compiled(*arrays) if on_gpu() else function(*arrays)
+        if not on_gpu():
+            return function(*arrays)
+        if not hasattr(own, "compiled"):
+            own.compiled = mx.compile(function, shapeless=True)
+        return own.compiled(*arrays)
 
     return call
 
@@ -35,6 +45,12 @@ def one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     """Return silu(gate) * up."""
     return gate * mx.sigmoid(gate) * up
+
+
+@one_kernel
+def gelu(x: mx.array) -> mx.array:
+    """Return GELU by its tanh, as GPT-2 has it."""
+    return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 class Rotation:

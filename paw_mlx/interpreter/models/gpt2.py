@@ -18,6 +18,7 @@ import mlx.nn as nn
 from ...errors import FormatError
 from ..adapters.parallel import Parallel, join
 from .decoder import Cache, Mask
+from .elementwise import gelu
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class MLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return what the layer's second half adds to x, (B, T, H)."""
-        return self.c_proj(nn.gelu_approx(self.c_fc(x)))
+        return self.c_proj(gelu(self.c_fc(x)))
 
 
 class Block(nn.Module):

@@ -1,7 +1,4 @@
-"""Other engines with a program's adapter, behind the methods of `subject.py`.
-
-They get a program's prompts as the token ids that paw-mlx makes of them, and its EOS ids.
-"""
+"""llama.cpp with a program's adapter, behind the methods of `subject.py`."""
 
 from __future__ import annotations
 
@@ -11,50 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-from mlx_lm.tuner.utils import load_adapters
-from mlx_lm.utils import load_model
-
-from paw_mlx import formats
-from paw_mlx.benchmarks.speed.chat import MlxLm, Prompts
+from paw_mlx.benchmarks.speed.chat import read_prompts
 from paw_mlx.benchmarks.speed.subject import Asked, Subject, Timed, take
 from paw_mlx.errors import FormatError, InputTooLong
-from paw_mlx.interpreter.models.load import read_source
 from paw_mlx.machine.memory import footprint
-from paw_mlx.profiles import Profile
-
-
-def read_prompts(reference: Path, program: str) -> tuple[Prompts, int]:
-    """Return a program's prompts on a base, as paw-mlx makes them, and its vocabulary's size."""
-    source, template = read_source(reference), formats.load(program).template
-    profile, tokenizer = Profile.from_config(source.config), source.tokenizer
-    prefix = tokenizer.encode(template.prefix, control=True)
-    ends = frozenset({*tokenizer.ids(profile.eos), *source.eos_ids})
-
-    def ids(text: str) -> list[int]:
-        return prefix + tokenizer.encode_input(text, template.suffix)
-
-    return Prompts(ids, tokenizer.decode, ends), source.config["vocab_size"]
-
-
-class MlxLmProgram(MlxLm):
-    """A base on mlx-lm with an adapter as its LoRA layers, given a program's prompts."""
-
-    together = 1
-
-    def __init__(self, reference: str, *, program: str, adapter: str) -> None:
-        super().__init__(reference)
-        self._program, self._adapter = program, adapter
-
-    def _read(self) -> None:
-        try:
-            self._model, self.config = load_model(self._path)
-            load_adapters(self._model, self._adapter)
-        except Exception as error:  # files may fail anywhere inside the library
-            raise FormatError(f"mlx-lm does not load it: {' '.join(str(error).split())}") from error
-        self._model.eval()
-        mx.eval(self._model.parameters())
-        self.prompts, _ = read_prompts(self._path, self._program)
 
 
 class LlamaCpp(Subject):

@@ -1,0 +1,37 @@
+"""Scoring without decoding: nothing is copied for every row, and long outputs fit in memory."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import pytest
+import tiny
+
+from paw_mlx.cases import Case
+from paw_mlx.interpreter.adapters import lora
+from paw_mlx.interpreter.engine import scoring
+from paw_mlx.interpreter.engine.kv import KV
+from paw_mlx.interpreter.models.load import load_base
+
+
+def test_a_prefix_is_not_copied_for_every_row():
+    layer = mx.ones((1, 2, 1000, 32)), mx.ones((1, 2, 1000, 32))
+    mx.eval(layer)
+    before = tiny.active_bytes()
+    rows = KV.of([layer]).repeated(64)
+    mx.eval(rows.arrays)
+    assert [array.shape for array in rows.arrays] == [(64, 2, 1000, 32)] * 2
+    assert tiny.active_bytes() - before < layer[0].nbytes
+    k, v = rows.update(0, *(mx.zeros((64, 2, 1, 32)) for _ in layer))
+    assert (k.shape, float(v.sum())) == ((64, 2, 1001, 32), 64 * layer[0].size)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_outputs_scored_a_few_tokens_at_a_time_have_the_same_score(family, tmp_path, monkeypatch):
+    base, program = load_base(tiny.write_base(tmp_path / "base", family)), tiny.program(family)
+    lora.attach(base.groups, lora.pairs(program.adapter, base.dtype))
+    cases = [Case(text, text) for text in ("", "disk full", "the picnic on Friday", "a" * 30)]
+    whole = scoring.score(base, program.template, cases)
+    monkeypatch.setattr(scoring, "_TARGETS", 3)
+    few = scoring.score(base, program.template, cases)
+    assert few.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert few.accuracy == whole.accuracy
