@@ -67,8 +67,8 @@ q4_0 to `mlx-q4` and back. `mlx-q4` is q4_0 in MLX's own 4-bit packing, which ml
 as an adapter. q8_0 and q4_0 are quantized by the gguf package's own rules, bit for bit.
 
 A torch checkpoint says no alpha: give `--alpha` (alpha / rank is the scale, and with `--rslora`
-alpha / sqrt(rank)), and nothing is guessed. Its pickle is read by a small machine that knows tensors and nothing else; whatever else
-it would call is refused by name.
+alpha / sqrt(rank)), and nothing is guessed. Its pickle is read by a small machine that knows
+tensors and nothing else; whatever else it would call is refused by name.
 
 <!-- --8<-- [end:layouts] -->
 <!-- --8<-- [start:refused] -->

@@ -21,6 +21,7 @@ from typing import Any
 from paw_mlx.convert.sources import MAX_TEXT_BYTES, TOKENIZER, read_texts, source_name
 from paw_mlx.convert.torch_pickle import open_state_dict
 from paw_mlx.errors import FormatError, NotFound
+from paw_mlx.families import family_of
 from paw_mlx.files import find_files
 from paw_mlx.formats.checkpoint import (
     ENCODER,
@@ -37,7 +38,6 @@ from paw_mlx.formats.tensors import FLOATS, safetensors_index
 from paw_mlx.formats.untrusted import json_object, read_bytes, shown
 from paw_mlx.interpreter.base.tensors import shapes_of
 from paw_mlx.interpreter.models import encoder_args, llama
-from paw_mlx.profiles import family_of
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # A unit may import units of its own floor and of those below. `paw_mlx` is its __init__.
 FLOORS = (
     {"errors", "words", "settings", "files", "locks", "progress", "blas"},
-    {"adapter", "program", "profiles", "prompts", "runner"},
+    {"adapter", "program", "families", "profiles", "prompts", "runner"},
     {"formats", "hub", "service", "store", "wheels", "cases", "rows"},
     {"functions", "device"},
     {"machine", "evaluation"},

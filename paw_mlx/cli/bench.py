@@ -69,7 +69,7 @@ def measured(
     *,
     synthetic: bool = False,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows to fill as they come; their report is finished at the end. A Mac stays awake.
+    """Fill rows as they come; their report is finished at the end. A Mac stays awake.
 
     Where an interrupt or an error cuts the run short, what was measured until then is
     finished as a report that says so under `partial`, before that is raised.

@@ -67,9 +67,10 @@ def command(
 ) -> None:
     """Convert SRC, an adapter or program in any layout, to DST, and prove it.
 
-    SRC is a path, a name in the store, or a repo on the Hugging Face hub, or a folder in one: .paw, program folder,
-    PEFT, GGUF, MLX, or a torch checkpoint, whose pickle is read and never executed. What was
-    written is read back and compared with SRC; if they differ, DST stays as it was.
+    SRC is a path, a name in the store, or a repo on the Hugging Face hub, or a folder in one:
+    .paw, program folder, PEFT, GGUF, MLX, or a torch checkpoint, whose pickle is read and never
+    executed. What was written is read back and compared with SRC; if they differ, DST stays as
+    it was.
     """
     if base:
         packing = {"bits": bits, "group_size": group_size}

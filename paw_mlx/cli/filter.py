@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import PawError
-from ..rows.filter import Line, filter_lines, fold
+from ..rows.filter import FilteredLine, filter_lines, fold
 from ..rows.flow import Outcome
 from ..rows.tally import Tally
 from ..words import counted
@@ -81,7 +81,7 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _pass_on(found: Generator[tuple[Outcome[Line], bool]], as_json: bool) -> Tally:
+def _pass_on(found: Generator[tuple[Outcome[FilteredLine], bool]], as_json: bool) -> Tally:
     """Print the lines that are kept; say on stderr what becomes of all."""
     tally, num_kept, sink = Tally(), 0, Stdout()
     progress = ProgressLine("line", tally, live=not sys.stdout.isatty())
@@ -105,7 +105,7 @@ def _pass_on(found: Generator[tuple[Outcome[Line], bool]], as_json: bool) -> Tal
     return tally
 
 
-def _show(outcome: Outcome[Line], as_json: bool) -> bytes:
+def _show(outcome: Outcome[FilteredLine], as_json: bool) -> bytes:
     """Return a line as it is printed: as it stands, or an object."""
     line, answer = outcome.item, outcome.answer
     if not as_json:

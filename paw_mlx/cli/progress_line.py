@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import PawError
 from ..rows.tally import Tally
-from .voice import Line, left, say
+from .voice import StatusLine, left, say
 
 
 class ProgressLine:
@@ -28,7 +28,7 @@ class ProgressLine:
     def update(self) -> None:
         """Draw the line, unless one was drawn just now."""
         if self._live:
-            Line.draw(self._text())
+            StatusLine.draw(self._text())
 
     def say_error(self, number: int, error: PawError, as_json: bool) -> None:
         """Print a row's error, where the output has no place for it."""
@@ -40,7 +40,7 @@ class ProgressLine:
 
     def clear(self) -> None:
         """Wipe the line away."""
-        Line.wipe()
+        StatusLine.wipe()
 
     def _text(self) -> str:
         tally, noun, total = self._tally, self._noun, self._total()

@@ -16,10 +16,10 @@ from .command import Command
 from .common import hear, print_json, written
 from .options import PATH, adapter_option, interpreter_option, json_option, offline_option
 from .specs import check_blocks, check_writable, read_text
-from .voice import Line, left, say, status
+from .voice import StatusLine, left, say, status
 
 if TYPE_CHECKING:
-    from ..training.loop import Step
+    from ..training.loop import TrainingStep
     from ..training.program import Trained
 
 
@@ -111,16 +111,16 @@ def _report(trained: Trained, program_id: str, output: Path, as_json: bool) -> N
     )
 
 
-def _progress(steps: int) -> Callable[[Step], None]:
+def _progress(steps: int) -> Callable[[TrainingStep], None]:
     """Make a line on the terminal that each step renews and each check keeps."""
     start = time.perf_counter()
 
-    def report(step: Step) -> None:
+    def report(step: TrainingStep) -> None:
         line = f"step {step.number}/{steps}  loss {step.loss:.3f}"
         if step.held_out_loss is not None:
             status(f"{line}  held-out loss {step.held_out_loss:.3f}")
         else:
             share = step.number / steps
-            Line.draw(f"{line}  {left(time.perf_counter() - start, share)}")
+            StatusLine.draw(f"{line}  {left(time.perf_counter() - start, share)}")
 
     return report

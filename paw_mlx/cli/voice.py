@@ -14,11 +14,11 @@ _BAR = 24  # columns
 
 def say(message: str) -> None:
     """Print a line of status, whether or not anyone reads it, in place of one that is drawn."""
-    Line.wipe()
+    StatusLine.wipe()
     click.echo(message, err=True)
 
 
-class Line:
+class StatusLine:
     """A line on a terminal, drawn anew in its place; nothing where standard error is none."""
 
     _width = 0  # of the one that stands there now
@@ -59,13 +59,13 @@ class Status:
     def advance(self, done: float, total: float) -> None:
         """Draw the bar; wipe it away when all is done."""
         if done >= total:
-            Line.wipe()
+            StatusLine.wipe()
             return
         share = max(done, 0) / total
         parts = [f"[{'#' * int(share * _BAR):-<{_BAR}}]", f"{share:4.0%}"]
         if share:
             parts.append(left(time.perf_counter() - self._start, share))
-        Line.draw("  ".join(parts))
+        StatusLine.draw("  ".join(parts))
 
 
 status = Status()

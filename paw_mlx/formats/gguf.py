@@ -21,7 +21,8 @@ import numpy as np
 
 from ..adapter import BLOCKS, Adapter, Lora, Matrix, Site, missing_sites
 from ..errors import AdapterMismatch, FormatError, OptionError, listed
-from ..profiles import FAMILIES, Family, Profile, find_fitting, find_profile
+from ..families import FAMILIES, Family
+from ..profiles import Profile, find_fitting, find_profile
 from .gguf_reader import TYPES, GGUFTensor, read_gguf
 from .sites import Found, check_complete, commonest, factor, fill, fold, pair_names
 from .tensors import MAX_FILE_BYTES, Later, Stored, float_matrix

@@ -17,7 +17,8 @@ from collections.abc import Collection
 
 from ..adapter import Site
 from ..errors import AdapterMismatch, listed
-from ..profiles import FAMILIES, Family, Profile
+from ..families import FAMILIES, Family
+from ..profiles import Profile
 from .sites import Pair, pair_names
 from .untrusted import shown
 

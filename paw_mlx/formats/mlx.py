@@ -25,7 +25,8 @@ import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site, row_bytes
 from ..errors import AdapterMismatch, FormatError
-from ..profiles import Family, Profile, find_profile
+from ..families import Family
+from ..profiles import Profile, find_profile
 from . import mlx_q4
 from .gguf import check_blocks, recode
 from .mlx_folders import CONFIG, WEIGHTS, refuse_missing
@@ -43,7 +44,7 @@ from .sites import (
 from .tensors import FLOATS, Later, Raw, Stored, matrix, read_safetensors, write_safetensors
 from .untrusted import MAX_TEXT_BYTES, json_object, number, read_bytes, shown
 
-_OLD_KEYS = ({"q_proj", "v_proj"}, {"c_attn"})  # what mlx-lm adapted before November 2025
+_OLD_KEYS = ({"q_proj", "v_proj"}, {"c_attn"})  # what mlx-lm adapted until autumn 2025
 _LAYERS = {"gpt2": "model.h"}  # where mlx-lm keeps its layers, if not where Hugging Face does
 DTYPES = (*FLOATS, mlx_q4.DTYPE)
 _TENSOR = re.compile(r"(.+)\.lora_([ab])")
@@ -222,8 +223,8 @@ def _check_alpha(alpha: float, rank: float, scale: float) -> None:
         raise FormatError(
             f"lora_parameters has an alpha of {alpha:g} besides the scale {scale:g}, and mlx-lm of "
             "its time multiplied by it at first, and later did not",
-            hint=f"Trained before September 2024: set scale to {scale * alpha / rank:g} and take "
-            "alpha out; later: take alpha out.",
+            hint=f"Of early 2024: set scale to {scale * alpha / rank:g} and take alpha out. "
+            "Later: take alpha out.",
         )
 
 

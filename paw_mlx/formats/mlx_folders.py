@@ -2,7 +2,7 @@
 
 adapters.safetensors            what a training ended with
 0000100_adapters.safetensors    what it had after 100 steps; read when it is named
-adapters.npz                    before April 2024, without a config
+adapters.npz                    of early 2024, without a config
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 _PEFT_WEIGHTS = "adapter_model.safetensors"
 NPZ = "adapters.npz"
 NPZ_HINT = (
-    "mlx-lm wrote adapters.npz before April 2024, and no scale with it. Make safetensors of it, "
+    "The first mlx-lm wrote adapters.npz, and no scale with it. Make safetensors of it, "
     "`mx.save_safetensors('adapters.safetensors', dict(mx.load('adapters.npz')))`, and put an "
-    f"{CONFIG} beside it with num_layers and lora_parameters: rank and scale (20.0 then)."
+    f"{CONFIG} beside it with num_layers and lora_parameters: rank and scale (20.0 by default)."
 )
 _CHECKPOINT = re.compile(r"\d+_" + re.escape(WEIGHTS))
 

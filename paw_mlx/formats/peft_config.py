@@ -14,7 +14,7 @@ from typing import Any
 
 from ..adapter import Site
 from ..errors import AdapterMismatch, FormatError
-from ..profiles import Family
+from ..families import Family
 from .untrusted import number, shown
 
 _ALL_LINEAR = "all-linear"

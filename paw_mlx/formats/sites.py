@@ -17,7 +17,8 @@ import numpy as np
 
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..errors import AdapterMismatch, OptionError, listed
-from ..profiles import FAMILIES, MAX_LAYERS, Family, Profile
+from ..families import FAMILIES, MAX_LAYERS, Family
+from ..profiles import Profile
 from .untrusted import shown
 
 

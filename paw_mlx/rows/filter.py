@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runner import Options, Runner
 
 
-class Line(NamedTuple):
+class FilteredLine(NamedTuple):
     """A line of a file or a pipe: its number from 1, its bytes with their end, its text."""
 
     number: int
@@ -32,7 +32,7 @@ def filter_lines(
     *,
     batch_size: int | None = None,
     on_error: str = "keep",
-) -> Generator[tuple[Outcome[Line], bool]]:
+) -> Generator[tuple[Outcome[FilteredLine], bool]]:
     """Run a program on lines; yield what became of each, in order, and whether it is kept.
 
     It is if its output is one of `labels`, both as `fold` has them. One that fails is kept or
@@ -67,7 +67,7 @@ def fold(label: str) -> str:
     return label.strip().casefold()
 
 
-def _read_lines(source: Input) -> Iterator[tuple[Line, str | FormatError] | None]:
+def _read_lines(source: Input) -> Iterator[tuple[FilteredLine, str | FormatError] | None]:
     number = 0
     for line in source.lines:
         if line is None:
@@ -75,4 +75,4 @@ def _read_lines(source: Input) -> Iterator[tuple[Line, str | FormatError] | None
             continue
         number += 1
         text, error = decode_line(line)
-        yield Line(number, line, text), error or text
+        yield FilteredLine(number, line, text), error or text

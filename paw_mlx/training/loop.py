@@ -25,7 +25,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What a finished step reports; `held_out_loss` at checks only."""
 
     number: int
@@ -38,7 +38,7 @@ def fit(
     parameters: Tree,
     batches: Iterable[Sequence[Data]],
     judge: Callable[[Tree], float],
-    report: Callable[[Step], None],
+    report: Callable[[TrainingStep], None],
     *,
     steps: int,
     learning_rate: float,
@@ -65,7 +65,7 @@ def fit(
             held_out_loss = judge(parameters)
             _check_finite(held_out_loss, number, learning_rate)
             best = min(best, (held_out_loss, number, parameters), key=lambda state: state[0])
-        report(Step(number, found, held_out_loss))
+        report(TrainingStep(number, found, held_out_loss))
     return best[1], best[2]
 
 

@@ -20,7 +20,7 @@ from ..cases import Case
 from ..interpreter.adapters import lora
 from ..interpreter.adapters.parallel import Parallel, blocks_of
 from ..interpreter.engine.kv import KV
-from ..interpreter.engine.scoring import Batch, make_batch
+from ..interpreter.engine.scoring import Targets, make_targets
 from ..interpreter.models.decoder import Layer
 from ..interpreter.models.load import Base
 from ..program import Template
@@ -31,17 +31,17 @@ _LOGIT_BYTES = 16  # of a score and what its gradient takes
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Some rows of a batch. `num_targets` counts those of the whole batch."""
 
-    batch: Batch
+    batch: Targets
     num_targets: int
     checkpointed: bool
 
 
-def divide_batch(base: Base, template: Template, cases: Sequence[Case]) -> list[Part]:
+def divide_batch(base: Base, template: Template, cases: Sequence[Case]) -> list[MicroBatch]:
     """Divide a batch into parts that keep about KEPT_BYTES at most, a row at least."""
-    whole = make_batch(base, template, cases)
+    whole = make_targets(base, template, cases)
     (num_rows, width), num_targets = whole.tokens.shape, whole.targets.size
     num_prefix = len(base.tokenizer.encode(template.prefix, control=True))
 
@@ -51,12 +51,12 @@ def divide_batch(base: Base, template: Template, cases: Sequence[Case]) -> list[
         return prefix, rows + num_targets * base.model.args.vocab * _LOGIT_BYTES
 
     if sum(kept_bytes(checkpointed=False)) <= KEPT_BYTES:
-        return [Part(whole, num_targets, checkpointed=False)]
+        return [MicroBatch(whole, num_targets, checkpointed=False)]
     prefix, rows = kept_bytes(checkpointed=True)
     num_parts = min(num_rows, -(-rows // max(1, KEPT_BYTES - prefix)))
     size = -(-num_rows // num_parts)
-    batches = (make_batch(base, template, cases[i : i + size]) for i in range(0, num_rows, size))
-    return [Part(batch, num_targets, checkpointed=True) for batch in batches]
+    batches = (make_targets(base, template, cases[i : i + size]) for i in range(0, num_rows, size))
+    return [MicroBatch(batch, num_targets, checkpointed=True) for batch in batches]
 
 
 def _kept_bytes(base: Base, num_tokens: int, num_seen: int, checkpointed: bool) -> int:

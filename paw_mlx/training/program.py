@@ -33,8 +33,8 @@ from ..interpreter.engine.scoring import (
 )
 from ..interpreter.models.load import Base
 from ..program import Program, Template
-from .loop import Step, fit, shuffled
-from .memory import Part, checkpointed, divide_batch
+from .loop import TrainingStep, fit, shuffled
+from .memory import MicroBatch, checkpointed, divide_batch
 from .recipe import Recipe
 
 Parameters = dict[str, list[mx.array]]  # site -> [a (d_in, r), b (r, d_out)]
@@ -58,11 +58,11 @@ class Trainer:
         self.base, self.template, self.recipe = base, template, recipe
         self.sites = list(base.profile.sites())
 
-    def parts(self, cases: Sequence[Case]) -> list[Part]:
+    def parts(self, cases: Sequence[Case]) -> list[MicroBatch]:
         """Return a batch of cases, in parts that fit in memory."""
         return divide_batch(self.base, self.template, cases)
 
-    def loss(self, parameters: Parameters, part: Part) -> mx.array:
+    def loss(self, parameters: Parameters, part: MicroBatch) -> mx.array:
         """Return a part's share of the batch's mean cross entropy over output tokens, in nats."""
         pairs, batch = self.pairs(parameters), part.batch
         lora.attach(self.base.groups, pairs)
@@ -123,7 +123,7 @@ def train(
     spec: str,
     cases: Sequence[Case],
     recipe: Recipe,
-    report: Callable[[Step], None] = lambda step: None,
+    report: Callable[[TrainingStep], None] = lambda step: None,
     *,
     start_from: Adapter | None = None,
     dtype: str = "f32",

@@ -168,7 +168,7 @@ def test_old_dora_is_refused(mlx_folder: Path) -> None:
 def test_without_keys_q_and_v_are_whole_and_others_are_not(
     tmp_path: Path, modules: tuple[str, ...]
 ) -> None:
-    """mlx-lm adapted these two, where nothing else was asked for, until November 2025."""
+    """mlx-lm adapted these two, where nothing else was asked for, until autumn 2025."""
     profile = tiny.profile("llama")
     whole = tiny.adapter(profile)
     sites = {site: lora for site, lora in whole.sites.items() if site.module in modules}

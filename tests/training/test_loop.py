@@ -9,7 +9,7 @@ import mlx.nn as nn
 import pytest
 
 from paw_mlx import CompileError
-from paw_mlx.training.loop import Step, fit, schedule, shuffled
+from paw_mlx.training.loop import TrainingStep, fit, schedule, shuffled
 
 
 def test_a_module_learns_a_line_and_the_best_state_is_kept():
@@ -21,7 +21,7 @@ def test_a_module_learns_a_line_and_the_best_state_is_kept():
         model.update(parameters)
         return nn.losses.mse_loss(model(xs[rows]), ys[rows])
 
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     best, found = fit(
         loss,
         model.trainable_parameters(),

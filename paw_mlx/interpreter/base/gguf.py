@@ -18,8 +18,9 @@ import numpy as np
 
 from ...adapter import Site
 from ...errors import FormatError
+from ...families import FAMILIES, Family
 from ...formats.gguf_reader import GGUFTensor, read_gguf
-from ...profiles import FAMILIES, Family, Profile
+from ...profiles import Profile
 from .packing import PARTS, Packing
 from .source import Source
 from .tensors import Tensors, common_dtype

@@ -10,9 +10,9 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ...errors import FormatError, NotFound, listed
+from ...families import Family, family_of
 from ...files import exists, find_files
 from ...formats.untrusted import MAX_TEXT_BYTES, check_arrived, json_object, read_bytes, shown
-from ...profiles import Family, family_of
 from .gguf import read_gguf_base
 from .source import MLX_LM_PREFIX, Source, by_layer, eos_ids
 from .tensors import Tensors, weight_dtype

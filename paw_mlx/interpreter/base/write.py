@@ -21,8 +21,8 @@ import mlx.nn as nn
 import numpy as np
 
 from ...errors import FormatError, OptionError
+from ...families import family_of
 from ...formats.tensors import SafetensorsWriter
-from ...profiles import family_of
 from ...progress import Progress, advance, quiet
 from .packing import (
     PACKED_BITS,

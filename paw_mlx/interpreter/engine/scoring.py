@@ -37,7 +37,7 @@ class Score:
     accuracy: float
 
 
-class Batch(NamedTuple):
+class Targets(NamedTuple):
     """Rows, and for every target the row and position whose hidden state predicts it."""
 
     tokens: mx.array  # (B, T)
@@ -75,18 +75,18 @@ def encode_cases(base: Base, template: Template, cases: Sequence[Case]) -> list[
     return rows
 
 
-def make_batch(base: Base, template: Template, cases: Sequence[Case]) -> Batch:
+def make_targets(base: Base, template: Template, cases: Sequence[Case]) -> Targets:
     """Tokenize rows and lay them side by side; errors are those of `encode_cases`."""
     return _pad(encode_cases(base, template, cases))
 
 
-def _pad(rows: Sequence[Encoded]) -> Batch:
+def _pad(rows: Sequence[Encoded]) -> Targets:
     tokens = np.zeros((len(rows), max(len(i) + len(o) for i, o in rows)), np.int32)
     places: list[tuple[int, int, int]] = []
     for row, (before, output) in enumerate(rows):
         tokens[row, : len(before) + len(output)] = before + output
         places += [(row, len(before) - 1 + i, target) for i, target in enumerate(output)]
-    return Batch(mx.array(tokens), *(mx.array(column) for column in zip(*places, strict=True)))
+    return Targets(mx.array(tokens), *(mx.array(column) for column in zip(*places, strict=True)))
 
 
 def prefix_kv(base: Base, template: Template) -> KV:
@@ -98,7 +98,7 @@ def prefix_kv(base: Base, template: Template) -> KV:
     return kv
 
 
-def target_states(base: Base, kv: KV, batch: Batch) -> mx.array:
+def target_states(base: Base, kv: KV, batch: Targets) -> mx.array:
     """Return the states (N, H) that predict the targets, after the prefix in `kv`."""
     hidden = base.model.hidden(batch.tokens, kv.repeated(batch.tokens.shape[0]))
     return hidden[batch.rows, batch.positions]

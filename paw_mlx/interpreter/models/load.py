@@ -19,10 +19,11 @@ import mlx.nn as nn
 from ... import settings
 from ...device import claim, on_gpu, wire_memory
 from ...errors import DiskError, FormatError, OptionError
+from ...families import Family
 from ...files import find_files, replacing
 from ...formats.fingerprint import base_fingerprint, fingerprint
 from ...locks import locked
-from ...profiles import Family, Profile
+from ...profiles import Profile
 from ...progress import Progress, quiet
 from ..adapters.parallel import Parallel, fuse
 from ..base.gguf import read_gguf_base
