@@ -130,7 +130,7 @@ class Paw(Subject):
         limit, most = machine.limit_bytes(), min(at_once, self.interpreter.max_rows)
 
         def work(batch: Batch) -> int:
-            rules = batch._admission  # which nobody but a benchmark overrules
+            rules = batch.admission  # which nobody but a benchmark overrules
             slot = max(rules.slot_tokens([], calls), batch.slots.capacity)
             row_bytes = self.sizes.row_bytes(slot)
             room = most * row_bytes

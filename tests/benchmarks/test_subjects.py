@@ -168,7 +168,7 @@ def paw():
     paw = Paw(made_up="tiny")
     paw.load()
     paw.prefill_decode(560, 4, 0)  # longer slots are left behind
-    paw.interpreter._owner._batch._admission._max_bytes = lambda: 1  # no public way
+    paw.interpreter._owner._batch.admission._max_bytes = lambda: 1  # no public way
     return paw
 
 

@@ -25,7 +25,7 @@ def kept():
 
 
 def test_without_a_gpu_nothing_is_measured(base):
-    assert read_max_draft(base) == MAX_DRAFT
+    assert read_max_draft(base) == (MAX_DRAFT, True)
     assert not kept().exists()
 
 
@@ -40,9 +40,9 @@ def test_without_a_gpu_nothing_is_measured(base):
 def test_the_width_that_gives_the_most_is_chosen_and_kept(base, monkeypatch, seconds, best):
     monkeypatch.setattr(calibration, "_time_step", lambda base, kv, width: seconds[width])
     with assume_gpu():
-        assert read_max_draft(base) == 4
+        assert read_max_draft(base) == (4, False)
         assert measure_max_draft(base) == best
-        assert read_max_draft(base) == best
+        assert read_max_draft(base) == (best, True)
 
 
 def test_what_is_measured_here_is_one_of_the_widths(base):
@@ -55,7 +55,7 @@ def test_a_damaged_file_counts_as_none_and_is_made_anew(base, text):
     kept().parent.mkdir(parents=True, exist_ok=True)
     kept().write_text(text)
     with assume_gpu():
-        assert read_max_draft(base) == 4
+        assert read_max_draft(base) == (4, False)
         measured = measure_max_draft(base)
-        assert read_max_draft(base) == measured
+        assert read_max_draft(base) == (measured, True)
     assert isinstance(json.loads(kept().read_text()), dict)

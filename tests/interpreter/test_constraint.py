@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,10 +27,14 @@ class OneOf:
         self.num_forced = 0
 
     def forced(self, limit: int) -> list[int]:
-        if not self.sure or len(self.left) != 1:
+        """What all of them go on with."""
+        if not self.sure:
             return []
-        self.num_forced += len(self.left[0][:limit])
-        return self.left[0][:limit]
+        columns = (set(column) for column in zip(*self.left, strict=False))
+        alike = itertools.takewhile(lambda column: len(column) == 1, columns)
+        tokens = [column.pop() for column in alike][:limit]
+        self.num_forced += len(tokens)
+        return tokens
 
     def allowed(self, draft: Sequence[int]) -> np.ndarray:
         may = np.zeros((1 + len(draft), self.vocab), bool)
@@ -123,6 +128,17 @@ def test_drawn_tokens_keep_to_what_may_be_said(interpreter, family):
     said = {call.future.result(60).text for call in calls}
     assert said <= set(LABELS)
     assert len(said) > 1
+
+
+@pytest.mark.parametrize("num_forced", range(1, 9))
+def test_what_follows_forced_tokens_is_drawn_too(interpreter, family, num_forced):
+    program, start = tiny.program(family, 1), "0123456789"[:num_forced]
+    labels = [f"{start}a", f"{start}b"]
+    calls = [
+        constrained(interpreter, program, "0 1", Options(temperature=3.0, seed=seed), labels)
+        for seed in range(30)
+    ]
+    assert {call.future.result(60).text for call in calls} == set(labels)
 
 
 def test_numbers_that_overflow_are_told_from_what_is_masked(interpreter, family):

@@ -105,3 +105,25 @@ def test_rows_that_fail_or_leave_change_nothing_for_the_others(family, folder, t
             wait(futures, timeout=60)
             kept = [(i, f.result(0).text) for i, f in enumerate(futures) if not f.cancelled()]
             assert all(text == expected[i % len(texts)] for i, text in kept)
+
+
+def test_a_draft_whose_later_numbers_are_not_finite_is_cut_before_them(family, folder):
+    options, text = Options(max_tokens=60), "the disk is full the disk is full the disk is full"
+    program = tiny.program(family, 1)
+    with Interpreter.load(folder, max_rows=1) as interpreter:
+        fn = interpreter.function(program)
+        expected = [fn.run(f"{text} {i}", options) for i in range(6)]
+        step_, spoiled = batch_of(interpreter)._step, []
+        compute = step_.logits
+
+        def spoil(tokens, lengths):
+            logits = compute(tokens, lengths)
+            if tokens.shape[1] > 1:
+                spoiled.append(tokens.shape[1])
+                logits[:, 1:] = float("nan")
+            return logits
+
+        step_.logits = spoil
+        found = [fn.run(f"{text} {i}", options) for i in range(6)]
+    assert [result.text for result in found] == [result.text for result in expected]
+    assert spoiled

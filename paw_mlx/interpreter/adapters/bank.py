@@ -56,9 +56,15 @@ class Bank:
     ) -> None:
         self._groups, self._max_bytes = groups, max_bytes
         self._is_packed, self.always_hot = packed, always_hot
-        self.before_change: Callable[[], None] = lambda: None  # heard before arrays are written
+        self.before_change: Callable[[], object] = lambda: None  # heard before arrays are written
+        own = ref(self)  # or bank and caches would keep each other
+
+        def announce() -> None:
+            if bank := own():
+                bank.before_change()
+
         self._caches = {
-            name: SlotCache(groups, encoding, lambda: self.before_change())
+            name: SlotCache(groups, encoding, announce)
             for name, encoding in (
                 ("packed", PackedEncoding(dtype)),
                 ("dense", DenseEncoding(dtype)),
@@ -128,7 +134,7 @@ class Bank:
 
     @property
     def form_id(self) -> int:
-        """Which forms the groups run now: the same number, the same arrays but for `indices`."""
+        """Which forms the groups run now; their arrays stay until `before_change` is heard."""
         return id(self._shown)
 
     @property

@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 import mlx.core as mx
 import numpy as np
 
-from ...device import on_gpu
 from ...errors import AdapterMismatch
 from ...program import Program
 from ..adapters.bank import Bank
@@ -27,7 +26,7 @@ from .budget import Share
 from .calibration import measure_max_draft, read_max_draft
 from .call import Call, Generation
 from .constraint import mask
-from .decode import prefill
+from .decode import prefill, sampler
 from .draft import Habit
 from .kv import Slots
 from .prefixes import Prefixes
@@ -72,16 +71,12 @@ class Batch:
         self.base, self.bank, self.prefixes = base, bank, prefixes
         self._share, self.ahead = share, ahead
         self.slots = Slots(base.model.num_layers)
-        self._admission = Admission(base, bank, self.slots, max_rows, share.bytes)
+        self.admission = Admission(base, bank, self.slots, max_rows, share.bytes)
         self._step = Step(base.model, bank, self.slots)
-        self._max_draft, self._is_calibrated = read_max_draft(base), not on_gpu()
+        self._max_draft, self._is_calibrated = read_max_draft(base)
         self._num_steps = 0
         self._habits: WeakKeyDictionary[Program, Habit] = WeakKeyDictionary()
         self._next: Choice | None = None  # the tokens after `last`
-
-    def choose(self, waiting: Sequence[Call]) -> list[Call]:
-        """Choose the calls that may join now."""
-        return self._admission.choose(waiting, self.rows)
 
     def admit(self, calls: Sequence[Call]) -> None:
         """Evaluate prompts; their rows join, those that end at once excepted."""
@@ -94,7 +89,7 @@ class Batch:
                 rows.append(Generation(call, prefix, self.base.tokenizer, habit))
             except Exception as error:
                 call.fail(error)
-        for group in self._admission.group(rows):
+        for group in self.admission.group(rows):
             self._join(sorted(group, key=lambda row: id(row.call.program)))  # for the caches
 
     def step(self) -> None:
@@ -102,6 +97,9 @@ class Batch:
         self._leave([i for i, row in enumerate(self.rows) if row.call.expired()])
         if not self.rows:
             return
+        self._num_steps += 1
+        if self._num_steps % _TIDY_STEPS == 0:
+            mx.clear_cache()
         drafts = self._propose() if self._next is None else []
         self._deliver(0, self._verify(drafts) if any(drafts) else self._advance())
 
@@ -163,9 +161,8 @@ class Batch:
 
     def _evaluate(self, rows: list[Generation]) -> Choice:
         """Evaluate prompts in the slots after those in use; return their first tokens."""
-        self._count_step()
         first, model = len(self.rows), self.base.model
-        room = self._admission.slot_tokens(self.rows, [row.call for row in rows])
+        room = self.admission.slot_tokens(self.rows, [row.call for row in rows])
         if self.slots.capacity > 2 * room:  # a long input has left
             self.slots.trim(first, room)
         self.slots.reserve(first + len(rows), room)
@@ -182,19 +179,21 @@ class Batch:
             logits = model.logits(hidden)
         for row in rows:
             row.length = row.prefix.offset + len(row.call.tokens)
+            row.sampler = sampler(row.call.options)  # anew, should this be tried again
         return self._choose_tokens(rows, logits)
 
     def _propose(self) -> list[list[int]]:
         """Draft what may follow in each row; nothing where a forward pass would be dearer."""
         room = self.base.window - max(row.length for row in self.rows) - 1
         limit = min(self._max_draft, _STEP_TOKENS // len(self.rows) - 1, room)
-        return [row.draft(limit) if limit > 0 else [] for row in self.rows]
+        return [row.draft(limit) for row in self.rows]
 
     def _advance(self) -> list[list[int]]:
         """Return a token for every row, read one step late where steps are computed ahead."""
         choice, self._next = self._next, None
         if choice is None:
-            choice = self._following(mx.array([row.last for row in self.rows]))
+            last = mx.array([row.last for row in self.rows], mx.uint32)  # as steps give them
+            choice = self._following(last)
         if self.ahead and self.slots.nbytes <= _AHEAD_BYTES and not self._must_wait():
             mx.async_eval(choice)  # on its way while the next one is being built
             self._next = self._following(choice.tokens)
@@ -213,20 +212,27 @@ class Batch:
         fed = [[row.last, *draft] for row, draft in zip(self.rows, drafts, strict=True)]
         logits = self._forward(_pad(fed))
         first = self._choose_tokens(self.rows, logits[:, 0])
-        constraints = [row.constraint for row in self.rows]
-        best = mx.argmax(mask(logits, constraints, drafts), axis=-1)
-        mx.eval(best, first)
-        taken, right = first.read(), np.array(best).tolist()
-        for row, draft, new, found in zip(self.rows, drafts, taken, right, strict=True):
-            num = next((i for i, token in enumerate(draft) if token != found[i]), len(draft))
-            row.length += num + 1
-            if draft and new:
-                new[:] = found[: num + 1]
+        finite = mx.isfinite(logits[..., 0])  # (B, T), before what may not be said is masked
+        logits = mask(logits, [row.constraint for row in self.rows], drafts)
+        best = mx.argmax(logits, axis=-1)
+        mx.eval(best, first, finite)
+        taken, right, sound = first.read(), np.array(best).tolist(), np.array(finite).tolist()
+        for i, (row, draft, new) in enumerate(zip(self.rows, drafts, taken, strict=True)):
+            if not draft or not new:
+                row.length += 1
+                continue
+            num = next((n for n, token in enumerate(draft) if token != right[i][n]), len(draft))
+            new[:] = right[i][: num + 1]
+            if row.sampler:  # all of the draft was forced, and what follows is drawn
+                new[num] = np.array(row.sampler(logits[i : i + 1, num])).tolist()[0]
+            if False in sound[i][: len(draft) + 1]:  # the next step sees it where it belongs
+                del new[sound[i].index(False) :]
+                self.slots.wipe(i, row.length + len(new))
+            row.length += len(new)
         return taken
 
     def _forward(self, tokens: mx.array) -> mx.array:
         """Return the logits (B, T, V) of all rows' next tokens (B, T)."""
-        self._count_step()
         lengths = [row.length for row in self.rows]
         self.slots.reserve(len(lengths), max(lengths) + tokens.shape[1])
         self.bank.use([row.call.program for row in self.rows])
@@ -250,18 +256,13 @@ class Batch:
 
     def _must_wait(self) -> bool:
         """Return whether the next step waits for tokens: for a mask, or for a draft."""
-        if any(row.constraint for row in self.rows):
+        if any(row.constraint is not None for row in self.rows):
             return True
         if 2 * len(self.rows) > _STEP_TOKENS:
             return False
         if self._num_steps % _RETRY_STEPS == 0:  # by the tokens that were read, without waiting
             return any(self._propose())
         return any(row.drafted for row in self.rows)
-
-    def _count_step(self) -> None:
-        self._num_steps += 1
-        if self._num_steps % _TIDY_STEPS == 0:
-            mx.clear_cache()
 
     def _settle(self) -> None:
         """Deliver the step that was computed ahead."""
@@ -283,7 +284,7 @@ class Batch:
                 ended = True
             if ended:
                 done.append(i)
-                self._admission.note_output(row.num_tokens)
+                self.admission.note_output(row.num_tokens)
         self._leave(done)
 
     def _leave(self, done: list[int]) -> None:
@@ -307,7 +308,7 @@ class Batch:
 def _pad(rows: Sequence[Sequence[int]]) -> mx.array:
     """Return tokens of several lengths as one array (B, T), zeros on the right."""
     width = max(map(len, rows))
-    return mx.array([[*row, *[0] * (width - len(row))] for row in rows])
+    return mx.array([[*row, *[0] * (width - len(row))] for row in rows], mx.uint32)
 
 
 def _overflow(base: Base) -> AdapterMismatch:

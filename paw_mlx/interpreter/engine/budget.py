@@ -7,8 +7,7 @@ beyond it then is given back when the base rests.
 
 from __future__ import annotations
 
-import threading
-from weakref import WeakSet
+from weakref import finalize
 
 import mlx.core as mx
 
@@ -23,21 +22,19 @@ class Share:
     """One base's part of the budget, until it is released or forgotten."""
 
     def __init__(self) -> None:
-        with _lock:
-            _shares.add(self)
+        # Without a lock: a finalizer may run in the middle, and would wait for itself.
+        _shares[id(self)] = None
+        self._release = finalize(self, _shares.pop, id(self), None)
 
     def bytes(self) -> int:
         """Return what adapters, prefixes or rows may take, each, at the moment."""
         advised = mx.device_info().get("max_recommended_working_set_size") if on_gpu() else None
         total = int(int(advised) * _RECOMMENDED_SHARE) if advised else _UNKNOWN_BYTES
-        with _lock:
-            return total // (_USES * max(1, len(_shares)))
+        return total // (_USES * max(1, len(_shares)))
 
     def release(self) -> None:
         """Leave this part to the others. Releasing twice is fine."""
-        with _lock:
-            _shares.discard(self)
+        self._release()
 
 
-_shares: WeakSet[Share] = WeakSet()
-_lock = threading.Lock()
+_shares: dict[int, None] = {}  # of the shares there are, by identity

@@ -35,12 +35,14 @@ _RIGHT = 0.8  # how likely a drafted token is right, where drafts are made at al
 _CONTEXT_TOKENS, _ROUNDS = 64, 5
 
 
-def read_max_draft(base: Base) -> int:
-    """Return how many tokens to draft at most: as measured here, or what is safe."""
+def read_max_draft(base: Base) -> tuple[int, bool]:
+    """Return how many tokens to draft at most, and whether it is known, or only safe."""
     if not on_gpu():
-        return MAX_DRAFT
+        return MAX_DRAFT, True
     found = _read_kept().get(_key(base))
-    return found if found in [width - 1 for width in _WIDTHS] else _UNKNOWN_DRAFT
+    if isinstance(found, int) and found + 1 in _WIDTHS:
+        return found, True
+    return _UNKNOWN_DRAFT, False
 
 
 def measure_max_draft(base: Base) -> int:

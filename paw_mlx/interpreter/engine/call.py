@@ -13,7 +13,7 @@ from ...program import Program
 from ...runner import Options, Result
 from ..base.tokenizer import Tokenizer
 from .constraint import Constraint
-from .decode import sampler
+from .decode import Sampler
 from .draft import Habit, Lookup
 from .kv import KV
 
@@ -74,7 +74,7 @@ class Generation:
 
     def __init__(self, call: Call, prefix: KV, tokenizer: Tokenizer, habit: Habit | None) -> None:
         self.call, self.prefix, self.constraint = call, prefix, call.constraint
-        self.sampler = sampler(call.options)
+        self.sampler: Sampler | None = None
         self.length = prefix.offset  # tokens in its slot
         self.last = -1  # the newest token, which no forward pass has read yet
         self.num_tokens = 0  # of the output
@@ -90,7 +90,7 @@ class Generation:
         limit = min(limit, self.call.limit - self.num_tokens - 1)
         draft: list[int] = []
         if limit > 0:
-            draft = self.constraint.forced(limit) if self.constraint else []
+            draft = self.constraint.forced(limit) if self.constraint is not None else []
             if not draft and self._lookup:
                 draft = self._lookup.propose(limit)
         self.drafted = bool(draft)
@@ -101,9 +101,11 @@ class Generation:
         if not self.num_tokens:
             self._times.append(time.perf_counter())
         self._num_steps += 1
+        ended = next((i for i, token in enumerate(tokens, 1) if token in ends), len(tokens))
+        tokens = tokens[:ended]
         if self._lookup:
             self._lookup.push(tokens)
-        if self.constraint:
+        if self.constraint is not None:
             self.constraint.push(tokens)
         for token in tokens:
             self.num_tokens, self.last = self.num_tokens + 1, token

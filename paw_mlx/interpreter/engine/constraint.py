@@ -45,12 +45,12 @@ def mask(
 
     `drafts` are the rows' own, of at most T - 1 tokens each. Without constraints nothing is done.
     """
-    if not any(constraints):
+    if all(constraint is None for constraint in constraints):
         return logits
     shape = logits.shape if logits.ndim == 3 else (logits.shape[0], 1, logits.shape[1])
     may = np.ones(shape, bool)
     for row, constraint in enumerate(constraints):
-        if constraint:
+        if constraint is not None:
             allowed = constraint.allowed(drafts[row] if drafts else ())
             may[row, : len(allowed)] = allowed
     return mx.where(mx.array(may.reshape(logits.shape)), logits, -mx.inf)

@@ -165,12 +165,16 @@ class Slots:
         for target, prefix in zip(targets, held, strict=True):
             self._prefixes[target] = prefix
 
-    def wipe(self, slot: int) -> None:
-        """Write zeros over a row: masked, what is not finite would still spoil the next one."""
+    def wipe(self, slot: int, start: int = 0) -> None:
+        """Write zeros over a row from `start` on.
+
+        Masked, what is not finite would still spoil what comes after it.
+        """
         for keys, values in filter(None, self._layers):
-            keys[slot : slot + 1] = 0
-            values[slot : slot + 1] = 0
-        self._prefixes[slot] = None
+            keys[slot : slot + 1, :, start:] = 0
+            values[slot : slot + 1, :, start:] = 0
+        if not start:
+            self._prefixes[slot] = None
 
     def view(self, start: int, offsets: Sequence[int]) -> SlotKV:
         """Return the rows from `start` on, of these lengths, as a model sees them."""

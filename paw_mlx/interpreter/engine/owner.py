@@ -35,15 +35,24 @@ class Owner:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def submit(self, call: Call) -> None:
-        """Hand over a call; its future brings the result, or ClosedError after `close`."""
-        self._put(call)
+    def submit(self, item: Call | Task) -> None:
+        """Hand over a call or a task; ClosedError after `close`, also in its future."""
+        claim()
+        with self._lock:
+            if self._batch is None:
+                raise ClosedError("the interpreter is closed")
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._batch,), name="paw-mlx", daemon=True
+                )
+                self._thread.start()
+            self._queue.put(item)
 
     def run(self, work: Work) -> Any:
         """Do something with the batch between two steps, and return what it returns."""
         self.check_caller()
         done: Future[Any] = Future()
-        self._put((work, done))
+        self.submit((work, done))
         return done.result()
 
     def check_caller(self) -> None:
@@ -73,18 +82,6 @@ class Owner:
             thread.join()
         mx.clear_cache()
 
-    def _put(self, item: Call | Task) -> None:
-        claim()
-        with self._lock:
-            if self._batch is None:
-                raise ClosedError("the interpreter is closed")
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._batch,), name="paw-mlx", daemon=True
-                )
-                self._thread.start()
-            self._queue.put(item)
-
     def _serve(self, batch: Batch) -> None:
         waiting: list[Call] = []
         looked = time.monotonic()
@@ -100,7 +97,7 @@ class Owner:
         """Let calls join, and go one step; what fails ends these calls and nothing else."""
         joining: list[Call] = []
         try:
-            if joining := batch.choose(waiting):
+            if joining := batch.admission.choose(waiting, batch.rows):
                 chosen = {id(call) for call in joining}
                 waiting[:] = [call for call in waiting if id(call) not in chosen]
                 batch.admit(joining)

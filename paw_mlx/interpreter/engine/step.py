@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from weakref import WeakMethod
 
 import mlx.core as mx
 
 from ...device import on_gpu
 from ..adapters.bank import Bank
 from ..models.decoder import Decoder, Layer
-from .kv import Slots
+from .kv import BLOCK, Slots
 
 PATIENCE = 8  # steps of one shape before it is traced
 _MAX_TRACES = 64
-_BLOCK = 128  # tokens by which the part of the slots that attention reads grows
 
 _Shape = tuple[int, ...]
 _Traced = Callable[..., Sequence[mx.array]]
@@ -38,17 +38,18 @@ class Step:
         self._model, self._bank, self._slots = model, bank, slots
         self._seen: Counter[_Shape] = Counter()
         self._traces: dict[_Shape, _Traced] = {}
-        bank.before_change = self.clear
+        forget = WeakMethod(self.clear)  # or bank and step would keep each other
+        bank.before_change = lambda: (clear := forget()) and clear()
 
     def logits(self, tokens: mx.array, lengths: Sequence[int]) -> mx.array:
         """Continue the first rows by tokens (B, T): logits (B, T, V).
 
         The bank was told their programs, and the slots have room; they hold the tokens afterwards.
         """
-        if not on_gpu():
+        if not on_gpu() or self._bank.always_hot:  # which promises the same bits every time
             return self._plain(tokens, lengths)
         rows, width = tokens.shape
-        read = min(-(-(max(lengths) + width) // _BLOCK) * _BLOCK, self._slots.capacity)
+        read = min(-(-(max(lengths) + width) // BLOCK) * BLOCK, self._slots.capacity)
         shape = rows, width, read, self._slots.rows, self._slots.capacity, self._bank.form_id
         traced = self._traces.get(shape)
         if traced is None:
@@ -56,7 +57,7 @@ class Step:
             if self._seen[shape] < PATIENCE:
                 return self._plain(tokens, lengths)
             if len(self._traces) >= _MAX_TRACES:
-                self.clear()
+                del self._traces[next(iter(self._traces))]  # the oldest
             traced = self._traces[shape] = mx.compile(self._function(rows, read))
         arrays, indices = self._slots.arrays, self._bank.indices
         logits, *written = traced(tokens, mx.array([*lengths]), *indices, *arrays)
@@ -65,7 +66,7 @@ class Step:
 
     def clear(self) -> None:
         """Forget all traces, and the weights that they hold, in flight too."""
-        if self._traces:
+        if on_gpu():
             mx.synchronize()
         self._traces.clear()
         self._seen.clear()
