@@ -9,8 +9,25 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
+from ...device import on_gpu
+
 Layer = tuple[mx.array, mx.array]  # keys and values, (B, kv_heads, L, head_dim)
 Mask = str | mx.array | None
+_FEW = 8  # tokens that Metal's vector attention takes
+
+
+def spread(mask: Mask, heads: int) -> Mask:
+    """Return a mask of several rows, (B, 1, T, L), as (B, heads, T, L) in memory for a GPU.
+
+    Metal's attention over a few tokens takes it as it is then (scaled_dot_product_attention.cpp,
+    `mask_copy_unless`); of one that is only seen so, every layer makes a copy.
+    """
+    if not isinstance(mask, mx.array) or not on_gpu():
+        return mask
+    if mask.shape[0] == 1 or mask.shape[2] > _FEW:
+        return mask
+    rows, _, tokens, length = mask.shape
+    return mx.contiguous(mx.broadcast_to(mask, (rows, heads, tokens, length)))
 
 
 class Cache(Protocol):

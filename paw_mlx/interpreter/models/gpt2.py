@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from ...errors import FormatError
 from ..adapters.parallel import Parallel, join
-from .decoder import Cache, Mask
+from .decoder import Cache, Mask, spread
 from .elementwise import gelu
 
 
@@ -128,11 +128,12 @@ class Trunk(nn.Module):
         self.wpe = nn.Embedding(args.positions, args.hidden)
         self.h = [Block(args) for _ in range(args.layers)]
         self.ln_f = nn.LayerNorm(args.hidden, args.eps)
+        self._heads = args.heads
 
     def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
         """Return the states (B, T, H) of tokens (B, T), after the final norm."""
         T = tokens.shape[1]
-        mask = kv.mask(T)
+        mask = spread(kv.mask(T), self._heads)
         x = self.wte(tokens) + self.wpe(kv.positions(T))  # (B, T, H)
         for i, layer in enumerate(self.h):
             x = layer(x, kv, i, mask)

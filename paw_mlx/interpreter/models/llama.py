@@ -18,7 +18,7 @@ import mlx.nn as nn
 
 from ...errors import FormatError
 from ..adapters.parallel import Parallel, join
-from .decoder import Cache, Mask
+from .decoder import Cache, Mask, spread
 from .elementwise import Rotation, Turns, halves, rotate, swiglu
 
 
@@ -151,12 +151,12 @@ class Trunk(nn.Module):
         self.embed_tokens = nn.Embedding(args.vocab, args.hidden)
         self.layers = [Block(args) for _ in range(args.layers)]
         self.norm = nn.RMSNorm(args.hidden, args.eps)
-        self._rotation = Rotation(args.head_dim, args.theta)
+        self._rotation, self._heads = Rotation(args.head_dim, args.theta), args.heads
 
     def __call__(self, tokens: mx.array, kv: Cache) -> mx.array:
         """Return the states (B, T, H) of tokens (B, T), after the final norm."""
         T = tokens.shape[1]
-        mask, turns = kv.mask(T), self._rotation.turns(kv.positions(T))
+        mask, turns = spread(kv.mask(T), self._heads), self._rotation.turns(kv.positions(T))
         x = self.embed_tokens(tokens)  # (B, T, H)
         for i, layer in enumerate(self.layers):
             x = layer(x, kv, i, mask, turns)
