@@ -17,9 +17,9 @@ from .conditions import condition as condition
 from .conditions import power_mode as power_mode
 from .hardware import Hardware as Hardware
 from .hardware import system as system
-from .library import Library as Library
-from .library import matrix_units as matrix_units
-from .library import mlx as mlx
+from .mlx_library import Library as Library
+from .mlx_library import matrix_units as matrix_units
+from .mlx_library import mlx as mlx
 from .versions import commit_of
 from .versions import version_of as version_of
 

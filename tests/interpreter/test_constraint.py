@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
-from engine_room import batch_of, submit
+from engine_room import submit
 
 from paw_mlx import AdapterMismatch, Interpreter, Options
 from paw_mlx.adapter import Adapter
@@ -48,26 +48,6 @@ class OneOf:
     def push(self, tokens: Sequence[int]) -> None:
         for token in tokens:
             self.left = [text[1:] for text in self.left if text and text[0] == token]
-
-
-@pytest.fixture(scope="module", params=tiny.FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def interpreter(family, tmp_path_factory):
-    folder = tiny.write_base(tmp_path_factory.mktemp("base") / family, family)
-    with Interpreter.load(str(folder), max_rows=8) as loaded:
-        yield loaded
-
-
-@pytest.fixture(params=[False, True], ids=["in step", "a step ahead"])
-def ahead(request, interpreter):
-    running = batch_of(interpreter)
-    running.ahead = request.param
-    yield
-    running.ahead = False
 
 
 LABELS = ["the disk is full of spam", "the disk is empty and clean", "picnic on Friday"]

@@ -7,10 +7,8 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from pathlib import Path
 from weakref import ref
 
 import mlx.core as mx
@@ -37,31 +35,6 @@ from paw_mlx.interpreter.engine.draft import Lookup
 from paw_mlx.runner import Result
 
 WORDS = ["the", "disk", "is", "full", "picnic", "server", "down", "0", "1", "Grüße", "世界", "🙂"]
-
-
-@pytest.fixture(scope="module", params=tiny.FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_base(tmp_path_factory.mktemp("base") / family, family)
-
-
-@pytest.fixture(scope="module")
-def interpreter(folder: Path) -> Iterator[Interpreter]:
-    with Interpreter.load(str(folder), max_rows=8) as loaded:
-        yield loaded
-
-
-@pytest.fixture(params=[False, True], ids=["in step", "a step ahead"])
-def ahead(request: pytest.FixtureRequest, interpreter: Interpreter) -> Iterator[None]:
-    """As on a CPU, and as on a GPU."""
-    running = batch_of(interpreter)
-    running.ahead = request.param
-    yield
-    running.ahead = False
 
 
 def programs(family: str, num: int = 3) -> list[Program]:

@@ -33,16 +33,6 @@ INPUTS = ["the disk is full", "picnic", "server down", "0 1 2 3", "Grüße, 世�
 SHORT = {"max_tokens": 12}
 
 
-@pytest.fixture(scope="module", params=tiny.FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_base(tmp_path_factory.mktemp("base") / family, family)
-
-
 @pytest.fixture(scope="module")
 def interpreter(folder: Path) -> Iterator[Interpreter]:
     with Interpreter.load(str(folder)) as loaded:

@@ -17,16 +17,6 @@ from paw_mlx.interpreter.engine import step
 WORDS = ["the", "disk", "is", "full", "picnic", "server", "down", "0", "1"]
 
 
-@pytest.fixture(scope="module", params=tiny.FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny.write_base(tmp_path_factory.mktemp("base") / family, family))
-
-
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes as they are traced, after two steps instead of more."""
@@ -57,9 +47,9 @@ def calls(family: str, num: int) -> list[tuple[Program, str, Options]]:
 
 def test_outputs_are_the_plain_steps(family, folder, traced):
     asked = calls(family, 40)
-    with Interpreter.load(folder, max_rows=4) as plain:
+    with Interpreter.load(str(folder), max_rows=4) as plain:
         expected = [plain.run(*call).text for call in asked]
-    with Interpreter.load(folder, max_rows=4) as compiled, assume_gpu():
+    with Interpreter.load(str(folder), max_rows=4) as compiled, assume_gpu():
         batch_of(compiled).ahead = True
         futures = [compiled.submit(*call) for call in asked]
         assert [future.result(120).text for future in futures] == expected
@@ -71,9 +61,9 @@ def test_outputs_are_the_plain_steps(family, folder, traced):
 def test_a_program_that_comes_later_is_not_taken_for_another(family, folder, traced):
     programs = [tiny.program(family, seed) for seed in range(1, 6)]
     options = Options(max_tokens=20, lookup=False)
-    with Interpreter.load(folder, max_rows=2) as plain:
+    with Interpreter.load(str(folder), max_rows=2) as plain:
         expected = [plain.run(p, "the disk", options).text for p in programs]
-    with Interpreter.load(folder, max_rows=2) as compiled, assume_gpu():
+    with Interpreter.load(str(folder), max_rows=2) as compiled, assume_gpu():
         for count in range(1, len(programs) + 1):  # each new one is written beside the others
             for _ in range(2):
                 futures = [compiled.submit(p, "the disk", options) for p in programs[:count]]
@@ -82,7 +72,7 @@ def test_a_program_that_comes_later_is_not_taken_for_another(family, folder, tra
 
 
 def test_traces_hold_no_weights_once_the_bank_writes_or_closes(family, folder, traced):
-    with Interpreter.load(folder) as compiled, assume_gpu():
+    with Interpreter.load(str(folder)) as compiled, assume_gpu():
         compiled.run(tiny.program(family, 1), "the disk", Options(max_tokens=20))
         batch, num = batch_of(compiled), len(traced)
         assert num
@@ -95,9 +85,9 @@ def test_traces_hold_no_weights_once_the_bank_writes_or_closes(family, folder, t
 def test_rows_that_fail_or_leave_change_nothing_for_the_others(family, folder, traced):
     program, options = tiny.program(family, 1), Options(max_tokens=30)
     texts = [f"{word} {i}" for i, word in enumerate(WORDS)]
-    with Interpreter.load(folder, max_rows=4) as plain:
+    with Interpreter.load(str(folder), max_rows=4) as plain:
         expected = [plain.run(program, text, options).text for text in texts]
-    with Interpreter.load(folder, max_rows=4) as compiled, assume_gpu():
+    with Interpreter.load(str(folder), max_rows=4) as compiled, assume_gpu():
         for _ in range(3):
             futures = [compiled.submit(program, text, options) for text in texts * 2]
             for future in futures[1::2]:
@@ -110,7 +100,7 @@ def test_rows_that_fail_or_leave_change_nothing_for_the_others(family, folder, t
 def test_a_draft_whose_later_numbers_are_not_finite_is_cut_before_them(family, folder):
     options, text = Options(max_tokens=60), "the disk is full the disk is full the disk is full"
     program = tiny.program(family, 1)
-    with Interpreter.load(folder, max_rows=1) as interpreter:
+    with Interpreter.load(str(folder), max_rows=1) as interpreter:
         fn = interpreter.function(program)
         expected = [fn.run(f"{text} {i}", options) for i in range(6)]
         step_, spoiled = batch_of(interpreter)._step, []

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from paw_mlx.machine import library, versions
+from paw_mlx.machine import mlx_library as library
+from paw_mlx.machine import versions
 
 M5_MAX, M5, M4, PHONE = "applegpu_g17s", "applegpu_g17g", "applegpu_g16s", "applegpu_g17p"
 WHEEL = "macosx_26_0_arm64"

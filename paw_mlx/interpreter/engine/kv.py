@@ -99,7 +99,7 @@ class Slots:
 
         Longer slots are made for these rows alone: those after them hold nobody.
         """
-        capacity = _round_up(capacity)
+        capacity = round_up(capacity)
         if rows <= self.rows and capacity <= self.capacity:
             return
         if capacity > self.capacity:
@@ -111,7 +111,7 @@ class Slots:
 
     def trim(self, rows: int, capacity: int) -> None:
         """Keep `rows` at most, and `capacity` tokens of each: what is beyond is lost."""
-        capacity = _round_up(capacity)
+        capacity = round_up(capacity)
         if rows >= self.rows and capacity >= self.capacity:
             return
         self.rows, self.capacity = min(rows, self.rows), min(capacity, self.capacity)
@@ -224,8 +224,7 @@ class SlotKV:
         """Let row b's token t see the positions up to offsets[b] + t: bool (B, 1, T, L)."""
         if len(self._offsets) == 1:
             return "causal" if tokens > 1 else None
-        seen = mx.arange(max(self._offsets) + tokens)
-        return (seen <= self.positions(tokens)[:, :, None])[:, None]
+        return mask_later(self.positions(tokens), max(self._offsets) + tokens)
 
     def positions(self, tokens: int) -> mx.array:
         """Return the positions of the next tokens, (B, T)."""
@@ -242,8 +241,9 @@ class SlotKV:
             keys[start:stop, :, end - tokens : end] = k
             values[start:stop, :, end - tokens : end] = v
         else:
-            places = self._places = self._places or self._scatter(k.shape[1], tokens)
-            keys[places], values[places] = k, v
+            if self._places is None:
+                self._places = places_of(self.positions(tokens), k.shape[1], start)
+            keys[self._places], values[self._places] = k, v
         return keys[start:stop, :, :end], values[start:stop, :, :end]
 
     def advance(self, tokens: int) -> None:
@@ -251,14 +251,23 @@ class SlotKV:
         self._offsets = [offset + tokens for offset in self._offsets]
         self._positions = self._places = None
 
-    def _scatter(self, heads: int, tokens: int) -> tuple[mx.array, ...]:
-        """Return where new tokens go: indices that broadcast to (B, kv_heads, T)."""
-        rows = mx.arange(self._start, self._start + len(self._offsets))
-        positions = self.positions(tokens)[:, None]
-        return rows[:, None, None], mx.arange(heads)[None, :, None], positions
+
+def mask_later(positions: mx.array, length: int) -> mx.array:
+    """Let tokens at positions (B, T) see themselves and what is before: bool (B, 1, T, length)."""
+    return (mx.arange(length) <= positions[:, :, None])[:, None]
 
 
-def _round_up(capacity: int) -> int:
+def places_of(positions: mx.array, heads: int, start: int = 0) -> tuple[mx.array, ...]:
+    """Return where tokens at positions (B, T) go in slots from `start` on.
+
+    Indices that broadcast to (B, kv_heads, T).
+    """
+    rows = mx.arange(start, start + positions.shape[0])
+    return rows[:, None, None], mx.arange(heads)[None, :, None], positions[:, None]
+
+
+def round_up(capacity: int) -> int:
+    """Return a number of tokens as whole blocks."""
     return -(-capacity // BLOCK) * BLOCK
 
 

@@ -22,7 +22,7 @@ import mlx.core as mx
 from ...device import on_gpu
 from ..adapters.bank import Bank
 from ..models.decoder import Decoder, Layer
-from .kv import BLOCK, Slots
+from .kv import Slots, mask_later, places_of, round_up
 
 PATIENCE = 8  # steps of one shape before it is traced
 _MAX_TRACES = 64
@@ -49,7 +49,7 @@ class Step:
         if not on_gpu() or self._bank.always_hot:  # which promises the same bits every time
             return self._plain(tokens, lengths)
         rows, width = tokens.shape
-        read = min(-(-(max(lengths) + width) // BLOCK) * BLOCK, self._slots.capacity)
+        read = min(round_up(max(lengths) + width), self._slots.capacity)
         shape = rows, width, read, self._slots.rows, self._slots.capacity, self._bank.form_id
         traced = self._traces.get(shape)
         if traced is None:
@@ -99,8 +99,7 @@ class TracedKV:
 
     def mask(self, tokens: int) -> mx.array:
         """Let row b's token t see the positions up to offsets[b] + t: bool (B, 1, T, L)."""
-        seen = mx.arange(self._read)
-        return (seen <= self.positions(tokens)[:, :, None])[:, None]
+        return mask_later(self.positions(tokens), self._read)
 
     def positions(self, tokens: int) -> mx.array:
         """Return the positions of the next tokens, (B, T)."""
@@ -122,9 +121,7 @@ class TracedKV:
     def _write(self, held: mx.array, new: mx.array) -> mx.array:
         """Scatter new tokens: one kernel, where an update at an array's offset takes two."""
         if self._places is None:
-            rows, heads = mx.arange(self._rows), mx.arange(new.shape[1])
-            positions = self.positions(new.shape[2])[:, None]  # (B, 1, T)
-            self._places = rows[:, None, None], heads[None, :, None], positions
+            self._places = places_of(self.positions(new.shape[2]), new.shape[1])
         held = held[:]  # what is assigned to is another object than the input
         held[self._places] = new
         return held
