@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import DiskError, FormatError, OptionError, PawError, listed
+from ..errors import FormatError, OptionError, listed
+from ..files import disk_errors
 from ..locks import lock, unlock
 from ..words import counted
 from .row import Writer
@@ -46,7 +46,7 @@ class Part(Sink):
         self._side = side_of(self.path)
         self._job, self._num_written, self._refused = job, 0, False
         self._first: str | None = None  # a digest of what the input begins with
-        with _disk_errors(self.path):
+        with disk_errors(f"write {self.path}"):
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_locked(self.path)
             try:
@@ -70,7 +70,7 @@ class Part(Sink):
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         if self._first is None:
             self._first = digest
-            with _disk_errors(self.path):
+            with disk_errors(f"write {self.path}"):
                 self._note(None)
         elif digest != self._first:
             raise OptionError(
@@ -80,7 +80,7 @@ class Part(Sink):
 
     def write(self, number: int, data: bytes, failed: bool) -> None:
         """Append a row; an error is noted before it can be seen."""
-        with _disk_errors(self.path):
+        with disk_errors(f"write {self.path}"):
             if failed:
                 self.num_failed += 1
                 self._note(number)
@@ -88,7 +88,7 @@ class Part(Sink):
 
     def finish(self) -> None:
         """Rename the part onto OUT."""
-        with _disk_errors(self.output):
+        with disk_errors(f"write {self.output}"):
             os.fsync(self._file.fileno())
             self.path.replace(self.output)
             self._side.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ class Part(Sink):
 
         What a full disk did not take was said when it was written, and is not said again.
         """
-        with suppress(OSError) if self._refused else _disk_errors(self.path):
+        with suppress(OSError) if self._refused else disk_errors(f"write {self.path}"):
             if not self._file.closed and not len(self):
                 self._remove()
             unlock(self._file)
@@ -212,14 +212,3 @@ def _open_locked(path: Path) -> BinaryIO:
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
         unlock(file)  # the other process finished in between, and renamed it
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DiskError."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, PawError):
-            raise
-        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
