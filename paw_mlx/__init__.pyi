@@ -2,9 +2,9 @@
 
 from .adapter import Adapter as Adapter
 from .adapter import Site as Site
+from .compiler.one_call import compile as compile
+from .compiler.one_call import compile_and_load as compile_and_load
 from .compiler.pipeline import Compiler as Compiler
-from .compiler.pipeline import compile as compile
-from .compiler.pipeline import compile_and_load as compile_and_load
 from .errors import AdapterMismatch as AdapterMismatch
 from .errors import CallTimeout as CallTimeout
 from .errors import ClosedError as ClosedError
@@ -17,14 +17,20 @@ from .errors import InputTooLong as InputTooLong
 from .errors import NotFound as NotFound
 from .errors import OfflineError as OfflineError
 from .errors import OptionError as OptionError
+from .errors import OutputError as OutputError
 from .errors import PawError as PawError
 from .errors import PseudoProgramError as PseudoProgramError
 from .errors import UnknownLayout as UnknownLayout
 from .formats import load as load
 from .formats import save as save
 from .functions import Function as Function
+from .functions import Ranked as Ranked
 from .interpreter import Interpreter as Interpreter
 from .interpreter.shared import function as function
+from .output import Decision as Decision
+from .output import Labels as Labels
+from .output import Regex as Regex
+from .output import Schema as Schema
 from .profiles import Profile as Profile
 from .program import Program as Program
 from .program import Template as Template

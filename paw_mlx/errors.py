@@ -15,6 +15,7 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     │  └─ OfflineError                  offline, and not on this machine
     ├─ DiskError        (OSError)       a file cannot be read or written, or there is no room
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
+    ├─ OutputError      (ValueError)    an output cannot be of its type: it was cut, or has no end
     ├─ CompileError     (RuntimeError)  making a program failed
     │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
     ├─ CallTimeout      (TimeoutError)  a call took longer than it was given
@@ -93,6 +94,10 @@ class DiskError(PawError, OSError):
 
 class InputTooLong(PawError, ValueError):
     """Prefix, input and the tokens reserved for the output exceed the window."""
+
+
+class OutputError(PawError, ValueError):
+    """An output cannot be of its program's type."""
 
 
 class CompileError(PawError, RuntimeError):

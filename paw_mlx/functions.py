@@ -3,34 +3,82 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 from .errors import OptionError, PawError
+from .output import Decision, Labels
 from .program import Program
 from .rows import flow
 from .runner import Options, Pieces, Result, Runner, check_text
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A text's place in a ranking: `index` is its place among what was ranked, from 0.
+
+    `score` is 1 if it surely has the first label, 0 if the last; `value` is what `fn(text)` gives.
+    """
+
+    index: int
+    text: str
+    score: float
+    value: Any
+
+
 class Function:
-    """A program on a runner: call it with text, get text.
+    """A program on a runner: call it with text, get the value of its output's type.
+
+    That is a label (or the enum's member, the Literal's value), JSON's value (or the dataclass,
+    the model), or text. `run`, `arun` and `submit` give a `Result`: its `value`, its `text`, and
+    for labels its `decision`.
 
     Any number of threads and tasks may call at once; their rows are decoded together.
     Keywords everywhere are `Options`' own: `max_tokens`, `temperature` (0 is greedy), `seed`,
-    `timeout_s`, `overflow`, `lookup`. They change `options`, which may be given instead.
+    `timeout_s`, `overflow`, `lookup`, `threshold`, `otherwise`. They change `options`, which may
+    be given instead.
     """
 
     def __init__(self, runner: Runner, program: Program) -> None:
         self.runner, self.program = runner, program
 
-    def __call__(self, text: str, **changes: Any) -> str:
-        """Return the output for one input, stripped.
+    def __call__(self, text: str, **changes: Any) -> Any:
+        """Return the output for one input: text, stripped, or a label, or JSON's value.
 
-        InputTooLong if it exceeds the window, OptionError if it is no text.
+        InputTooLong if it exceeds the window, OptionError if it is no text, OutputError if it
+        was cut before its type's end.
         """
-        return self.run(text, **changes).text
+        return self.run(text, **changes).value
+
+    def decide(self, text: str, **changes: Any) -> Decision:
+        """Return which label an input gets, how likely each is, and whether it is in scope.
+
+        OptionError for a program whose output is none of some labels.
+        """
+        self._check_labels()
+        return _decision(self.run(text, **changes))
+
+    def rank(self, texts: Iterable[str], *, top: int | None = None, **changes: Any) -> list[Ranked]:
+        """Return texts, the best first: those that the first of the labels fits most.
+
+        Their order is that of the label's expected place in the program's labels, by their
+        probabilities; texts that are equal there stay in order. `top` keeps that many, and no
+        more in memory. Errors are those of `map` and `decide`.
+        """
+        self._check_labels()
+        if top is not None and top < 1:
+            raise OptionError(f"top must be at least 1, not {top}")
+        rows = (((index, text), as_input(text)) for index, text in enumerate(_many(texts)))
+        chosen = _options(None, changes)
+        with closing(flow.outcomes(self.runner, self.program, rows, chosen)) as found:
+            ranked = map(_rank, found)
+            if top is None:
+                return sorted(ranked, key=lambda one: -one.score)
+            return heapq.nlargest(top, ranked, key=lambda one: one.score)
 
     def run(self, text: str, options: Options | None = None, **changes: Any) -> Result:
         """Return the output for one input, with token counts and seconds."""
@@ -60,7 +108,7 @@ class Function:
         batch_size: int | None = None,
         on_error: Literal["raise"] = "raise",
         **changes: Any,
-    ) -> Iterator[str]: ...
+    ) -> Iterator[Any]: ...
 
     @overload
     def map(
@@ -71,7 +119,7 @@ class Function:
         batch_size: int | None = None,
         on_error: Literal["return"],
         **changes: Any,
-    ) -> Iterator[str | PawError]: ...
+    ) -> Iterator[Any | PawError]: ...
 
     def map(
         self,
@@ -93,12 +141,18 @@ class Function:
         """
         if on_error not in ("raise", "return"):
             raise OptionError(f"on_error is raise or return, not {on_error!r}")
-        if isinstance(texts, str | bytes):
-            raise OptionError("map takes many texts, and this is one", hint="Call fn(text).")
-        rows = ((None, as_input(text)) for text in texts)
+        rows = ((None, as_input(text)) for text in _many(texts))
         chosen = _options(options, changes)
         found = flow.outcomes(self.runner, self.program, rows, chosen, batch_size=batch_size)
-        return flow.texts(found, on_error)
+        return flow.values(found, on_error)
+
+    def _check_labels(self) -> None:
+        output = self.program.output
+        if not isinstance(output, Labels):
+            raise OptionError(
+                f"the program's output is {output.kind}, and not one of some labels",
+                hint="Say which: paw_mlx.function(program, labels=[…]).",
+            )
 
 
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:
@@ -113,3 +167,24 @@ def as_input(text: object) -> str | PawError:
         return check_text(text)
     except OptionError as error:
         return error
+
+
+def _many(texts: Iterable[str]) -> Iterable[str]:
+    """Return many texts as they are; OptionError for one text."""
+    if isinstance(texts, str | bytes):
+        raise OptionError("these are to be many texts, and this is one", hint="Call fn(text).")
+    return texts
+
+
+def _decision(result: Result) -> Decision:
+    """Return what a program's labels were decided by."""
+    assert result.decision is not None
+    return result.decision
+
+
+def _rank(outcome: flow.Outcome[tuple[int, str]]) -> Ranked:
+    """Return where a text belongs; its own error is raised."""
+    if isinstance(outcome.answer, PawError):
+        raise outcome.answer
+    decision = _decision(outcome.answer)
+    return Ranked(*outcome.item, decision.score, decision.value)

@@ -6,13 +6,15 @@ A program is a prompt and a LoRA. `formats.load` and `formats.save` move it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from .adapter import Adapter
 from .errors import FormatError
+from .output import TEXT, Output, override
 
 PLACEHOLDER = "{INPUT_PLACEHOLDER}"
 _SHOWN = 80  # characters of a text in a repr
@@ -51,7 +53,8 @@ class Program:
 
     `interpreter` names the base it was made for, as its file does (`Qwen/Qwen3-0.6B`).
     `adapter` is None for a program that is a prompt alone. `meta` is the container's own
-    record (`meta.json`), kept as read so that nothing is lost on the way through.
+    record (`meta.json`), kept as read so that nothing is lost on the way through. `output` is
+    the type of its outputs.
     """
 
     template: Template
@@ -60,6 +63,7 @@ class Program:
     spec: str = ""
     pseudo_program: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    output: Output = TEXT
 
     def __repr__(self) -> str:
         spec = " ".join(self.spec.split())
@@ -71,9 +75,21 @@ class Program:
         """The program's id: the recorded one, or a hash of prompt and adapter (32 hex)."""
         return str(self.meta.get("program_id") or self.digest())
 
-    def digest(self) -> str:
-        """Hash what the program computes: interpreter, template, A, B and alpha (32 hex)."""
-        return self._digest
+    def typed(self, output: Output | None) -> Program:
+        """Return the program with outputs of another type (None: its own), as `override` has it."""
+        made = self.output if output is None else override(self.output, output)
+        alike = made == self.output and made.build is self.output.build
+        return self if alike else replace(self, output=made)
+
+    def digest(self, *, typed: bool = True) -> str:
+        """Hash what the program computes: interpreter, template, adapter, output (32 hex).
+
+        Not `typed`, without the type of its outputs: what a forward pass depends on.
+        """
+        if not typed or self.output == TEXT:
+            return self._digest
+        record = json.dumps(self.output.record(), sort_keys=True)
+        return hashlib.sha256(f"{self._digest} {record}".encode()).hexdigest()[:32]
 
     @cached_property
     def _digest(self) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from .errors import OptionError
+from .errors import OptionError, OutputError
+from .output import TEXT, Decision, Output, check_otherwise, check_threshold
 from .program import Program
 
 OVERFLOWS = ("error", "head", "tail", "middle")
@@ -28,7 +29,8 @@ class Options:
     `timeout_s`: CallTimeout if no result has come by then. `overflow`: what is kept of an
     input beyond the window (its head, its tail, or both without its middle), or error.
     `lookup`: whether to draft from the input's own tokens where it pays, which changes no
-    greedy output.
+    greedy output. `threshold`: a label less likely than this is not said, but `otherwise`; None
+    for both is what the program's labels carry.
     """
 
     max_tokens: int | None = None
@@ -37,6 +39,8 @@ class Options:
     timeout_s: float | None = None
     overflow: str = "error"
     lookup: bool = True
+    threshold: float | None = None
+    otherwise: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -49,6 +53,8 @@ class Options:
             raise OptionError(f"timeout_s must be above 0, not {self.timeout_s}")
         if self.overflow not in OVERFLOWS:
             raise OptionError(f"overflow is {self.overflow!r}, and can be {', '.join(OVERFLOWS)}")
+        check_threshold(self.threshold)
+        check_otherwise(self.otherwise)
 
     @property
     def repeats(self) -> bool:
@@ -70,7 +76,8 @@ class Result:
     `input_tokens` are the input and the template after it, without the `cut_tokens` that an
     overflow policy left out; `output_tokens` include the ending one. `num_steps` counts the
     model's forward passes: one for each output token, or fewer where drafts from the input
-    held. Seconds are wall time, without the wait for a turn.
+    held. Seconds are wall time, without the wait for a turn. `decision` is there if the output
+    is one of some labels.
     """
 
     text: str
@@ -82,6 +89,27 @@ class Result:
     decode_s: float
     cut_tokens: int = 0
     num_steps: int = 0
+    output: Output = TEXT
+    decision: Decision | None = None
+
+    @property
+    def value(self) -> Any:
+        """The output as its type has it: a label, JSON's value, else text.
+
+        OutputError if it was cut and so has none.
+        """
+        if self.decision:
+            return self.decision.value
+        if self.output != TEXT and not self.is_whole:
+            raise OutputError(f"the output was cut after {self.output_tokens} tokens")
+        return self.output.parse(self.text)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        told = asdict(replace(self, output=TEXT, decision=None))
+        del told["output"], told["decision"]
+        told |= {"seconds": self.seconds, "tok_s": self.tok_s}
+        return told | (self.decision.record() if self.decision else {})
 
     @property
     def is_whole(self) -> bool:

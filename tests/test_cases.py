@@ -19,6 +19,36 @@ def test_blank_lines_and_other_keys_are_passed_over(tmp_path: Path) -> None:
     assert read_cases(file) == [Case("a", "b"), Case("c", " d\n")]
 
 
+def test_rows_to_be_ranked_have_a_group_and_a_grade(tmp_path: Path) -> None:
+    file = tmp_path / "cases.jsonl"
+    more = ['"group": "q1", "grade": 2.5', '"group": 7, "grade": 0', '"grade": null, "group": null']
+    file.write_text("".join(f'{{"input": "a", "output": "b", {each}}}\n' for each in more))
+    found = [(case.group, case.grade) for case in read_cases(file)]
+    assert found == [("q1", 2.5), ("7", 0.0), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('"grade": "good"', "line 1: \"grade\" is 'good', and no number of 0 or more"),
+        ('"grade": -1', "line 1: \"grade\" is '-1', and no number of 0 or more"),
+        ('"grade": true', "line 1: \"grade\" is 'True', and no number of 0 or more"),
+        ('"grade": NaN', "line 1: \"grade\" is 'nan', and no number of 0 or more"),
+        (
+            f'"grade": 1{"0" * 400}',
+            f"line 1: \"grade\" is '1{'0' * 39}', and no number of 0 or more",
+        ),
+        ('"group": [1]', "line 1: \"group\" is '[1]', and no name or whole number"),
+    ],
+)
+def test_a_grade_that_is_none_is_named(tmp_path: Path, more: str, message: str) -> None:
+    file = tmp_path / "cases.jsonl"
+    file.write_text(f'{{"input": "a", "output": "b", {more}}}')
+    with pytest.raises(FormatError) as raised:
+        read_cases(file)
+    assert str(raised.value).endswith(message)
+
+
 def test_files_that_were_joined_have_a_mark_in_the_middle(tmp_path: Path) -> None:
     file = tmp_path / "cases.jsonl"
     file.write_text('\ufeff{"input": "a", "output": "b"}\n' * 2, encoding="utf-8")

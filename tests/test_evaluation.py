@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, cast
@@ -10,8 +12,9 @@ import pytest
 
 from paw_mlx.cases import Case
 from paw_mlx.errors import InputTooLong, OptionError, PawError
-from paw_mlx.evaluation import Judged, LabelScore, Report, judge, wilson
+from paw_mlx.evaluation import Bin, Judged, LabelScore, Report, judge, ndcg, wilson
 from paw_mlx.functions import Function
+from paw_mlx.output import Labels
 from paw_mlx.runner import Options, Result, Runner
 
 
@@ -142,3 +145,122 @@ def test_cases_are_judged_in_their_order_and_heard_of_one_by_one() -> None:
 def test_no_cases_are_no_report() -> None:
     with pytest.raises(OptionError, match="no cases"):
         judge(knowing({})[0], [])
+
+
+# --- labels --------------------------------------------------------------------------------
+
+AB = Labels(("a", "b"))
+
+
+def decided(*calls: tuple[str, float], labels: Labels = AB, **cases: Any) -> Report:
+    """A report of calls: what is right, and how likely `a` is; the mass of both is 0.5."""
+    judged = []
+    for number, (right, share) in enumerate(calls):
+        decision = labels.decide([math.log(0.5 * share), math.log(0.5 * (1 - share))])
+        result = Result(decision.text, "stop", 0, 1, 1, 0.0, 0.0, decision=decision)
+        more = {name: values[number] for name, values in cases.items()}
+        judged.append(Judged.of(Case("?", right, **more), result))
+    return Report(judged)
+
+
+def test_text_has_no_probabilities() -> None:
+    assert report(("a", "a"), ("a", InputTooLong("too long"))).decisions is None
+    assert report(("a", "a")).ndcg is None
+
+
+def test_how_true_probabilities_are() -> None:
+    found = decided(("a", 0.9), ("b", 0.9), ("a ", 0.91), ("b", 0.25)).decisions
+    assert found is not None
+    losses = [0.9, 0.1, 0.91, 0.75]
+    assert found.log_loss == pytest.approx(-sum(map(math.log, losses)) / 4)
+    assert found.in_scope == pytest.approx(0.5)
+    low, high = found.bins()
+    assert low == pytest.approx(Bin(11 / 15, 12 / 15, 1, 0.75, 1.0))
+    assert high == pytest.approx(Bin(13 / 15, 14 / 15, 3, 2.71 / 3, 2 / 3))
+    assert found.calibration_error == pytest.approx((0.25 + 0.71) / 4)
+
+
+def test_what_is_none_of_the_labels_is_wrong_and_has_no_log_loss() -> None:
+    found = decided(("a", 0.9), ("c", 0.9)).decisions
+    assert found is not None
+    assert found.log_loss == pytest.approx(-math.log(0.9))
+    assert found.error == 0.5
+    nothing = decided(("c", 0.9)).decisions
+    assert nothing is not None
+    assert nothing.log_loss is None
+
+
+def test_a_label_without_any_chance_costs_a_finite_loss() -> None:
+    found = decided(("b", 1 - 2**-53)).decisions
+    sure = Report([Judged.of(Case("?", "b"), Result("a", "stop", 0, 1, 1, 0, 0, decision=d))
+                   for d in [AB.decide([0.0, -800.0])]]).decisions  # fmt: skip
+    assert found is not None
+    assert sure is not None
+    assert found.log_loss == pytest.approx(53 * math.log(2))
+    assert sure.log_loss == pytest.approx(744.4, abs=0.1)
+
+
+def test_the_surest_calls_come_first_and_equals_together() -> None:
+    calls = ("a", 0.99), ("b", 0.9), ("a", 0.9), ("b", 0.4), ("a", 0.3)
+    found = decided(*calls).decisions
+    assert found is not None
+    points = (0.99, 0.2, 0.0), (0.9, 0.6, 1 / 3), (0.7, 0.8, 2 / 4), (0.6, 1.0, 2 / 5)
+    assert [pytest.approx(point) for point in points] == found.curve()
+    assert found.area == pytest.approx((0 + 2 / 3 + 2 / 4 + 2 / 5) / 5)
+    first = {"threshold": 0.99, "coverage": 0.2, "error": 0.0}
+    assert found.record()["risk_coverage"][0] == pytest.approx(first)
+
+
+def test_an_abstention_is_neither_right_nor_wrong_but_in_the_accuracy() -> None:
+    careful = Labels(("a", "b"), threshold=0.8, otherwise="b")
+    found = decided(("a", 0.9), ("a", 0.1), ("b", 0.6), ("a", 0.4), labels=careful)
+    assert [one.output for one in found.judged] == ["a", "b", "b", "b"]
+    assert found.accuracy == 0.5  # the third by what is said instead
+    decisions = found.decisions
+    assert decisions is not None
+    assert (decisions.num_decided, decisions.coverage, decisions.error) == (2, 0.5, 0.5)
+    assert [point.coverage for point in decisions.curve()] == [0.5, 1.0]  # of all calls
+    silent = decided(("a", 0.6), labels=careful).decisions
+    assert silent is not None
+    assert (silent.coverage, silent.error) == (0.0, None)
+
+
+def test_a_judged_case_has_its_decision_in_json() -> None:
+    record = json.loads(json.dumps(decided(("b", 0.75)).judged[0].record()))
+    assert record["decision"]["probabilities"] == pytest.approx({"a": 0.75, "b": 0.25})
+    plain = {"input": "?", "expected": "a", "output": "", "error": "no", "finish_reason": None}
+    assert Judged.of(Case("?", "a"), InputTooLong("no")).record() == plain
+
+
+@pytest.mark.parametrize(
+    ("grades", "scores", "value"),
+    [  # the documentation of sklearn.metrics.ndcg_score, 1.5
+        ([10, 0, 0, 1, 5], [0.1, 0.2, 0.3, 4, 70], 0.69),
+        ([10, 0, 0, 1, 5], [0.05, 1.1, 1.0, 0.5, 0.0], 0.49),
+        ([3, 2, 1, 0], [0.9, 0.5, 0.4, 0.1], 1.0),
+        ([0, 1], [0.5, 0.5], 1 / math.log2(3)),  # equal scores: in their order
+    ],
+)
+def test_ndcg_is_the_fields(grades: list[float], scores: list[float], value: float) -> None:
+    assert ndcg([list(zip(scores, grades, strict=True))]) == pytest.approx(value, abs=0.006)
+
+
+def test_groups_count_alike_and_those_without_a_best_order_not_at_all() -> None:
+    good, bad = [(0.9, 1.0), (0.1, 0.0)], [(0.1, 1.0), (0.9, 0.0)]
+    assert ndcg([good, bad, [(0.5, 0.0)] * 9]) == pytest.approx((1 + 1 / math.log2(3)) / 2)
+    assert ndcg([[(0.5, 0.0)]]) is None
+
+
+def test_cases_are_ranked_by_their_grades_or_by_the_order_of_the_labels() -> None:
+    calls = ("b", 0.2), ("a", 0.1), ("a", 0.9), ("b", 0.8)
+    swapped = (1 + 1 / math.log2(3)) / 2  # the first group is the wrong way round
+    assert decided(*calls).ndcg is None
+    assert decided(*calls, group=["x", "x", "y", "y"]).ndcg == pytest.approx(swapped)
+    graded = decided(*calls, group=["x", "x", "y", "y"], grade=[0.0, 2.0, 1.0, 0.0])
+    assert graded.ndcg == pytest.approx(swapped)
+    assert decided(*calls, grade=[2.0, 1.0, 4.0, 3.0]).ndcg == pytest.approx(1.0)
+    some = decided(*calls, grade=[None, 5.0, 1.0, None])
+    assert some.ndcg == pytest.approx((1 + 5 / math.log2(3)) / (5 + 1 / math.log2(3)))
+    failed = Judged.of(Case("?", "a", group="y", grade=9.0), InputTooLong("too long"))
+    last = Report([*decided(("a", 0.1), grade=[1.0], group=["y"]).judged, failed])
+    assert last.ndcg == pytest.approx((1 + 9 / math.log2(3)) / (9 + 1 / math.log2(3)))

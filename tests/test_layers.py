@@ -21,10 +21,21 @@ ROOT = Path(__file__).parents[1]
 # A unit may import units of its own floor and of those below. `paw_mlx` is its __init__.
 FLOORS = (
     {"errors", "words", "settings", "files", "locks", "progress", "blas"},
-    {"adapter", "program", "families", "profiles", "prompts", "runner"},
+    {
+        "adapter",
+        "annotations",
+        "families",
+        "json_types",
+        "output",
+        "profiles",
+        "program",
+        "prompts",
+        "runner",
+        "spec_output",
+    },
     {"formats", "hub", "service", "store", "wheels", "cases", "rows"},
     {"functions", "device"},
-    {"machine", "evaluation"},
+    {"machine", "evaluation", "calibration"},
     {"interpreter"},
     {"training"},
     {"convert"},
@@ -47,7 +58,8 @@ THIRD_PARTY = {
     "gguf": ("formats/gguf",),
     "huggingface_hub": ("hub/client.py",),
     "llama_cpp": ("benchmarks/speed/llamacpp.py",),
-    "matplotlib": ("benchmarks/report/plots.py",),
+    "llguidance": ("interpreter/engine/grammar.py",),
+    "matplotlib": ("benchmarks/report/plots.py", "cli/reliability.py"),
     "lazy_loader": ("__init__.py",),
     "mlx": (
         "device.py",
@@ -61,6 +73,7 @@ THIRD_PARTY = {
     "mlx_lm": ("compiler/", "benchmarks/"),
     "numpy": (
         "adapter.py",
+        "calibration/",
         "formats/",
         "interpreter/",
         "training/",
@@ -267,6 +280,7 @@ def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path, back: str)
             "def f():\n  import mlx_lm",
             ":2 imports mlx_lm",
         ),
+        ("paw_mlx/output.py", "def f():\n  import llguidance", "output.py:2 imports llguidance"),
         ("paw_mlx/training/loop.py", "import torch", "training/loop.py:1 imports torch"),
         (
             "convert/torch.py",
@@ -331,6 +345,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 HEAVY = {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "numpy", "gguf"}
+HEAVY |= {"llguidance"}
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -34,6 +34,7 @@ from paw_mlx.compiler.pipeline import PSEUDO_COMPILER, Compiler
 from paw_mlx.errors import DiskError, FormatError, HubError, NotFound, OptionError, PawError
 from paw_mlx.interpreter import Interpreter
 from paw_mlx.interpreter.models.load import Base, load_base
+from paw_mlx.output import TEXT
 from paw_mlx.program import PLACEHOLDER, Program, Template
 from paw_mlx.progress import Progress, quiet
 from paw_mlx.training.program import train
@@ -235,7 +236,7 @@ class Compiled(Making):
             offline=True,
             progress=self.lab.progress,
         ) as compiler:
-            specs = [Compilation(question.spec) for question in questions]
+            specs = [Compilation(question.spec, output=TEXT) for question in questions]
             for question, done in zip(questions, compiler.compile_all(specs), strict=True):
                 if isinstance(done.error, HubError | DiskError | NotFound):  # no model
                     raise done.error

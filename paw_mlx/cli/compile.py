@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import files, formats, store
-from ..errors import CompileError, OptionError, PawError, PseudoProgramError, listed
+from .. import formats, store
+from ..errors import CompileError, OptionError, PawError, listed
 from .command import Command
 from .common import print_json, read_input, table, written
-from .options import PATH, adapter_option, compiler_options, json_option, offline_option
-from .specs import Wish, check_blocks, check_writable, read_text, read_wishes
+from .editor import edit_pseudo_program, write_text
+from .options import (
+    PATH,
+    adapter_option,
+    compiler_options,
+    declare_options,
+    json_option,
+    offline_option,
+)
+from .specs import Wish, check_blocks, check_writable, choose_output, read_text, read_wishes
 from .voice import say, status
 
 if TYPE_CHECKING:
     from ..compiler.compilation import Compilation
     from ..compiler.pipeline import Compiler
+    from ..output import Output
 
 
 @click.command(cls=Command)
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     "-o", "--output", metavar="OUT.paw", help="The program to write; for several, a folder.",
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Keep it in the store, under this name.")
+@declare_options
 @compiler_options
 @adapter_option
 @click.option(
@@ -63,6 +73,7 @@ def command(
     pseudo_program: Path | None,
     save: Path | None,
     edit: bool,
+    declared: Output | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -70,7 +81,8 @@ def command(
 
     SPEC is text, or `-` for standard input, which is also read when SPEC is left out of a
     pipe. What each phase cost goes to stderr, the program's path to stdout. A .jsonl holds
-    rows {"spec": …}, with "name" and "pseudo_program" if wanted.
+    rows {"spec": …}, with "name" and "pseudo_program" if wanted. Labels that the spec names
+    ("Return ONLY one of: A, B") are all that the program says, unless another type is given.
     """
     wishes = _wishes(spec, spec_files, pseudo_program)
     several = len(wishes) > 1 or any(file.suffix == ".jsonl" for file in spec_files)
@@ -83,20 +95,20 @@ def command(
     if name:
         store.check_name(name)
     places = _places(output, wishes, several)
-    from ..compiler.compilation import Compilation
-
-    compilations = [Compilation(wish.spec, wish.pseudo_program) for wish in wishes]
+    compilations = [_begin(wish, declared, several, as_json) for wish in wishes]
     num_failed = 0
     with _load(compiler, **options) as loaded:
         check_blocks(adapter, loaded.checkpoint.rank)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
         if edit:
-            _edit(loaded, compilations[0], save or Path(f"{wishes[0].name}.pseudo-program.txt"))
+            edit_pseudo_program(
+                loaded, compilations[0], save or Path(f"{wishes[0].name}.pseudo-program.txt")
+            )
         for wish, done in zip(wishes, loaded.compile_all(compilations), strict=True):
             text = getattr(done.error, "answer", done.pseudo_program)
             if save and text:
-                _write_text(save, text)
+                write_text(save, text)
             if done.error and not several:
                 raise done.error
             if done.error:
@@ -122,6 +134,14 @@ def _wishes(spec: str | None, spec_files: tuple[Path, ...], pseudo: Path | None)
     if pseudo and len(wishes) == 1:
         return [Wish(wishes[0].spec, wishes[0].name, read_text(pseudo))]
     return wishes
+
+
+def _begin(wish: Wish, declared: Output | None, several: bool, silent: bool) -> Compilation:
+    from ..compiler.compilation import Compilation
+
+    of = wish.name if several else "the spec"
+    output = choose_output(declared, wish.spec, of=of, silent=silent)
+    return Compilation(wish.spec, wish.pseudo_program, output=output)
 
 
 def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, Path | None]:
@@ -160,43 +180,6 @@ def _load(reference: str | None, **options: Any) -> Compiler:
     return Compiler.load(reference, progress=status, **chosen)
 
 
-def _edit(compiler: Compiler, compilation: Compilation, kept: Path) -> None:
-    """Let the author correct the pseudo-program; what cannot be used then is kept in a file."""
-    text = compilation.pseudo_program
-    if text is None:
-        compilation.origin = "edited"
-        try:
-            text = compiler.write(compilation)
-        except PseudoProgramError as error:
-            say(str(error))
-            text = error.answer
-    text = _open_editor(text)
-    try:
-        compilation.pseudo_program = compiler.check(text)
-    except CompileError as error:
-        _write_text(kept, text)
-        error.add_note(f"What you wrote is in {kept}: pass it with --pseudo-program.")
-        raise
-
-
-def _open_editor(text: str) -> str:
-    """Return the text as its author leaves it; CompileError if it is emptied."""
-    try:
-        edited = click.edit(text, extension=".txt")
-    except click.ClickException as error:
-        raise CompileError(
-            f"no editor could be run: {error.message}", hint="Set $EDITOR, or use --pseudo-program."
-        ) from error
-    if edited is not None and not edited.strip():
-        raise CompileError("the pseudo-program was emptied, so nothing is compiled")
-    return text if edited is None else edited
-
-
-def _write_text(path: Path, text: str) -> None:
-    with files.replacing(path) as temporary:
-        temporary.write_text(text.strip() + "\n", encoding="utf-8")
-
-
 def _keep(
     compiler: Compiler, compilation: Compilation, path: Path | None, name: str | None, dtype: str
 ) -> dict[str, Any]:
@@ -212,8 +195,8 @@ def _keep(
         path = path or store.find(f"{name}@v{version}")
         stored = {"name": name, "version": version}
     assert path is not None
-    size = path.stat().st_size
-    return {"program_id": program.id, "path": str(path), "bytes": size} | stored
+    record = {"program_id": program.id, "path": str(path), "bytes": path.stat().st_size}
+    return record | {"output": program.output.record()} | stored
 
 
 def _report_failure(error: PawError, name: str, as_json: bool) -> None:

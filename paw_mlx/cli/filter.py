@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Generator
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import PawError
+from ..output import TEXT
 from ..rows.filter import FilteredLine, filter_lines, fold
 from ..rows.flow import Outcome
+from ..rows.jsonl import dumps, said
 from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
-from .options import base_options, batch_option, decode_options, json_option
+from .options import base_options, batch_option, decode_options, json_option, output_options
 from .progress_line import ProgressLine, notes
 from .rows import Stdout, open_file
 from .voice import say, status
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 @click.argument("program")
 @click.argument("file", required=False)
 @click.option(
-    "--keep", "labels", metavar="LABEL", multiple=True, required=True,
+    "--keep", "wanted", metavar="LABEL", multiple=True, required=True,
     help="Pass on lines with this output; several times for several.",
+)  # fmt: skip
+@click.option(
+    "--min-probability", metavar="P", type=click.FloatRange(0, 1),
+    help="Pass on no line whose label is less likely.",
 )  # fmt: skip
 @click.option(
     "--on-error", type=click.Choice(["keep", "drop", "stop"]), default="keep", show_default=True,
@@ -42,39 +47,45 @@ if TYPE_CHECKING:
 @batch_option
 @json_option
 @decode_options
+@output_options
 @base_options
 def command(
     program: str,
     file: str | None,
-    labels: tuple[str, ...],
+    wanted: tuple[str, ...],
+    min_probability: float | None,
     on_error: str,
     batch_size: int | None,
     as_json: bool,
     options: Options,
+    typed: dict[str, Any],
     base: dict[str, Any],
 ) -> None:
     """Pass on the lines of FILE for which PROGRAM says LABEL, in order and each at once.
 
     `-`, or no FILE in a pipe, is standard input, which may be endless (`tail -f`). Outputs are
     compared with LABEL stripped and in any case. A line that fails is passed on, too, and the
-    exit code is 1. With --json, lines come as {"row", "input", "output"}.
+    exit code is 1. With --json, lines come as {"row", "input", "output"}, with all
+    probabilities of labels. A line for which no label is likely enough (--threshold) is passed
+    on if --keep names what is said --otherwise.
     """
     from .. import function
 
     with open_file(file) as source:
-        fn = function(program, **base)
-        if not as_json:
-            _say_unknown_labels(fn.program, labels)
+        fn = function(program, **base, **typed)
+        if not as_json and fn.program.output == TEXT:
+            _say_unknown_labels(fn.program, wanted)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any line fit at all?
             found = filter_lines(
                 fn.runner,
                 fn.program,
                 source,
-                labels,
+                wanted,
                 options,
                 batch_size=batch_size,
                 on_error=on_error,
+                min_probability=min_probability,
             )
             tally = _pass_on(found, as_json)
     if tally.num_failed:
@@ -114,10 +125,11 @@ def _show(outcome: Outcome[FilteredLine], as_json: bool) -> bytes:
     if isinstance(answer, PawError):
         record["error"] = answer.record()
     else:
-        record["output"] = answer.text
+        record["output"] = said(answer)
         if not answer.is_whole:
             record["finish_reason"] = answer.finish_reason
-    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        record |= answer.decision.record() if answer.decision else {}
+    return dumps(record).encode() + b"\n"
 
 
 def _summarize(tally: Tally, num_kept: int, as_json: bool, tell: Callable[[str], None]) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import click
 
 from .. import store
-from ..errors import FormatError, PawError
+from ..errors import FormatError, PawError, listed
 from ..files import exists
 from ..formats import Summary, summarize
 from ..formats.fingerprint import base_fingerprint, recorded
+from ..output import Labels, Output, Regex, Schema, read_record
 from ..profiles import base_name
 from .command import Command
 from .common import printable
@@ -90,6 +91,7 @@ def _sheet(s: Summary, base: str | None) -> str:
         "parameters": f"{s.num_parameters:,}",
         "adapter": f"{', '.join(s.dtypes)}, {_size(s.adapter_bytes)}",
         "file": _size(s.file_bytes),
+        "output": _type(read_record((s.meta or {}).get("output"))),
     }
     for key in ("compiler_snapshot", "compiler_kind", "created_at"):
         rows[key.replace("_", " ")] = (s.meta or {}).get(key)
@@ -103,6 +105,21 @@ def _sheet(s: Summary, base: str | None) -> str:
             body = (f"  {printable(line)}".rstrip() for line in text.strip().split("\n"))
             lines += ["", title, *body]
     return "\n".join(lines)
+
+
+def _type(output: Output) -> str | None:
+    """Say what outputs may be; None for any text."""
+    match output:
+        case Labels(labels):
+            kept = {"threshold": output.threshold, "otherwise": output.otherwise}
+            kept |= {"temperature": None if output.temperature == 1 else output.temperature}
+            more = [f"{name} {value}" for name, value in kept.items() if value is not None]
+            return f"{len(labels)} labels: {listed(labels, 12)}" + "".join(f"; {m}" for m in more)
+        case Schema(text):
+            return f"JSON of the schema {text}"
+        case Regex(pattern):
+            return f"text that matches {pattern}"
+    return None
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -14,14 +14,21 @@ from ..errors import PawError
 from ..rows.flow import Outcome
 from ..rows.formats import FORMATS
 from ..rows.part import Part, part_of
-from ..rows.row import Row
+from ..rows.row import Row, check_probable
 from ..rows.run import RowFiles, identity, is_complete, map_rows
 from ..rows.sink import Sink
 from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
-from .options import PATH, base_options, batch_option, decode_options, json_option
+from .options import (
+    PATH,
+    base_options,
+    batch_option,
+    decode_options,
+    json_option,
+    output_options,
+)
 from .progress_line import ProgressLine, notes
 from .rows import Stdout, open_file
 from .specs import check_writable
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
     help="Write rows here, in the format of its suffix if it has one.",
 )  # fmt: skip
 @click.option("--output-field", metavar="NAME", help="Which gets the output.  [default: output]")
+@click.option("--probability-field", metavar="NAME", help="Gets the probability of the label.")
 @click.option("--unordered", is_flag=True, help="Rows as they are done, with their number.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run to OUT stopped.")
 @click.option(
@@ -56,6 +64,7 @@ if TYPE_CHECKING:
 @batch_option
 @json_option
 @decode_options
+@output_options
 @base_options
 def command(
     program: str,
@@ -64,12 +73,14 @@ def command(
     field: str | None,
     output: Path | None,
     output_field: str | None,
+    probability_field: str | None,
     unordered: bool,
     resume: bool,
     on_error: str,
     batch_size: int | None,
     as_json: bool,
     options: Options,
+    typed: dict[str, Any],
     base: dict[str, Any],
 ) -> None:
     """Run PROGRAM on every row of FILE, and write rows with its outputs.
@@ -78,7 +89,7 @@ def command(
     Rows keep their fields and their order; a row that fails is kept with its error, and the
     exit code is 1. An input equal to one of the last 8,192 different ones is not computed again.
     With -o, an interrupted run goes on with --resume (feed the same standard input again), no
-    row lost and none twice.
+    row lost and none twice. With --json, rows of JSON lines get all probabilities, as "decision".
     """
     output = None if output == Path("-") else output
     if resume and output is None:
@@ -94,12 +105,16 @@ def command(
             format=format_,
             field=field,
             output_field=output_field,
+            probability_field=probability_field,
             unordered=unordered,
+            decided=as_json,
         )
         if resume and output and is_complete(output, source):
             say(f"nothing to resume: {output} is there, {part_of(output)} is not")
             return
-        fn = function(program, **base)
+        fn = function(program, **base, **typed)
+        if probability_field:
+            check_probable(fn.program.output)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?
             with closing(_open_sink(fn, files, output, options, resume)) as sink:

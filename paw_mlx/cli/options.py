@@ -1,7 +1,8 @@
 """The options that several commands have, each written once.
 
-A block of them hands the command one value: `base_options` gives `base`, the keywords of
-`paw_mlx.function`, and `decode_options` gives `options`, the `Options` of a call.
+A block of them hands the command one value: `base_options` gives `base`, and `output_options`
+`typed`, keywords of `paw_mlx.function`; `decode_options` gives `options`, the `Options` of a call;
+`declare_options` gives `declared`, the type that a new program's outputs get.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .specs import read_labels, read_schema
 from .voice import status
+
+if TYPE_CHECKING:
+    from ..output import Output
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,6 +42,15 @@ alpha_option = click.option(
 )
 rslora_option = click.option(
     "--rslora", is_flag=True, help="Of a torch checkpoint: its scale is alpha / sqrt(rank)."
+)
+overflow_option = click.option(
+    "--overflow", type=click.Choice(["error", "head", "tail", "middle"]), default="error",
+    show_default=True, help="What to keep of an input beyond the window (middle: both ends).",
+)  # fmt: skip
+labels_option = click.option(
+    "--labels",
+    metavar="A,B,…",
+    help="Outputs are one of these; @FILE has one a line, commas and all.",
 )
 compiler_option = click.option(
     "--compiler", metavar="REF", help="[default: the published one for the interpreter]"
@@ -117,13 +131,59 @@ def decode_options(command: Callable[..., Any]) -> Callable[..., Any]:
         max_tokens_option,
         click.option("--temperature", type=float, default=0.0, help="0 is greedy, the default."),
         click.option("--seed", type=int, help="Repeat a sampled output.  [default: random]"),
+        overflow_option,
+    )
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what outputs may be: --labels, --schema, --regex, --threshold, --otherwise.
+
+    The command gets those that were given as `typed`, keywords of `paw_mlx.function`;
+    OptionError, NotFound or FormatError for what cannot be.
+    """
+
+    @wraps(command)
+    def run(
+        labels: str | None,
+        schema: Path | None,
+        regex: str | None,
+        threshold: float | None,
+        otherwise: str | None,
+        **others: Any,
+    ) -> Any:
+        typed = _read_type(labels, schema, regex)
+        chosen = {"threshold": threshold, "otherwise": otherwise}
+        typed |= {name: value for name, value in chosen.items() if value is not None}
+        return command(typed=typed, **others)
+
+    return _add(
+        run,
+        *_TYPES,
         click.option(
-            "--overflow",
-            type=click.Choice(["error", "head", "tail", "middle"]),
-            default="error",
-            show_default=True,
-            help="What to keep of an input beyond the window (middle: both ends).",
+            "--threshold",
+            metavar="P",
+            type=click.FloatRange(0, 1),
+            help="Say no label that is less likely than this, but --otherwise.",
         ),
+        click.option("--otherwise", metavar="TEXT", help="What is said instead; else nothing is."),
+    )
+
+
+def declare_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a new program's outputs may be: --labels, --schema, --regex, --text.
+
+    The command gets it as `declared`, an `Output`, or None if nobody said; errors as those of
+    `output_options`.
+    """
+
+    @wraps(command)
+    def run(
+        labels: str | None, schema: Path | None, regex: str | None, text: bool, **others: Any
+    ) -> Any:
+        return command(declared=_declared(_read_type(labels, schema, regex), text), **others)
+
+    return _add(
+        run, *_TYPES, click.option("--text", is_flag=True, help="Any text, whatever the spec says.")
     )
 
 
@@ -141,6 +201,41 @@ def compiler_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "[default: Qwen3-4B-Instruct-2507 in 4 bits]",
         ),
     )
+
+
+_TYPES = (
+    labels_option,
+    click.option("--schema", metavar="FILE", type=PATH, help="Outputs are JSON of this schema."),
+    click.option("--regex", metavar="RE", help="Outputs match this as a whole."),
+)
+
+
+def _read_type(labels: str | None, schema: Path | None, regex: str | None) -> dict[str, Any]:
+    """Return the type that was given, as a keyword of `paw_mlx.function`, or none."""
+    given = {"--labels": labels, "--schema": schema, "--regex": regex}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"outputs are of one type: give {' or '.join(names)}")
+    if labels is not None:
+        return {"labels": read_labels(labels)}
+    if schema is not None:
+        return {"schema": read_schema(schema)}
+    if regex is not None:
+        from ..interpreter.engine.grammar import check_output
+        from ..output import Regex
+
+        check_output(Regex(regex))
+        return {"regex": regex}
+    return {}
+
+
+def _declared(typed: dict[str, Any], text: bool) -> Output | None:
+    from ..annotations import output_of
+    from ..output import TEXT
+
+    if typed and text:
+        raise click.UsageError("--text is for outputs of no other type")
+    return TEXT if text else output_of(**typed)
 
 
 def _add(command: Callable[..., Any], *options: Decorator) -> Callable[..., Any]:

@@ -55,12 +55,14 @@ class ProgressLine:
 
 
 def notes(tally: Tally) -> list[str]:
-    """Say what else there is to a run: repeated rows, cut inputs and cut outputs."""
+    """Say what else there is to a run: repeated rows, cut inputs, abstentions, cut outputs."""
     found = []
     if tally.num_repeated:
         found.append(f"{tally.num_repeated:,} repeated")
     if tally.num_cut:
         found.append(f"{tally.num_cut:,} cut by {tally.cut_tokens:,} tokens")
+    if tally.num_abstained:
+        found.append(f"{tally.num_abstained:,} abstained")
     if tally.num_unended:
         found.append(unended(tally.num_unended))
     return found

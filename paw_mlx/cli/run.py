@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from ..words import counted
 from .command import Command
 from .common import print_json, read_input
-from .options import PATH, base_options, decode_options, json_option
+from .options import PATH, base_options, decode_options, json_option, output_options
 from .voice import say
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--stream", is_flag=True, help="Print the output as it is decoded.")
 @json_option
 @decode_options
+@output_options
 @base_options
 def command(
     program: str,
@@ -33,36 +33,37 @@ def command(
     stream: bool,
     as_json: bool,
     options: Options,
+    typed: dict[str, Any],
     base: dict[str, Any],
 ) -> None:
     """Run PROGRAM on INPUT and print the output.
 
     PROGRAM is a path, a name in the store, or a hub reference. INPUT is text, or `-` for
     standard input, which is also read when INPUT is left out of a pipe. An output that was cut
-    before its end is printed all the same, and said to be on stderr.
+    before its end is printed all the same, and said to be on stderr; so is that no label was
+    likely enough to be said.
     """
     if stream and as_json:
         raise click.UsageError("--stream prints text as it comes; --json waits for the end")
     text = read_input(input, file)
     from .. import function
 
-    fn = function(program, **base)
+    fn = function(program, **base, **typed)
     if stream:
         _say_cut(fn.runner.cut_tokens(fn.program, text, options))
         pieces = fn.stream(text, options)
         for piece in pieces:
             _print(piece)
         _print("\n")
-        _say_unended(pieces.result, options)
+        _say_doubts(pieces.result, options)
         return
     result = fn.run(text, options)
     _say_cut(result.cut_tokens)
     if as_json:
-        record = asdict(result) | {"seconds": result.seconds, "tok_s": result.tok_s}
-        print_json(record | {"program_id": fn.program.id})
+        print_json(result.record() | {"program_id": fn.program.id})
     else:
         _print(f"{result.text}\n")
-        _say_unended(result, options)
+        _say_doubts(result, options)
 
 
 def _print(text: str) -> None:
@@ -75,8 +76,12 @@ def _say_cut(num_tokens: int) -> None:
         say(f"{num_tokens} tokens of the input were cut")
 
 
-def _say_unended(result: Result, options: Options) -> None:
-    """Say that an output is not whole, and why."""
+def _say_doubts(result: Result, options: Options) -> None:
+    """Say that an output is not whole, or that there is none, and why."""
+    if (decision := result.decision) and decision.abstained and not result.text:
+        likely = f"{decision.label!r} is the likeliest label, at {decision.probability:.3g}"
+        least = getattr(result.output, "threshold", None)
+        say(f"abstained: {likely}, and the threshold is {least:g}")
     if not result.is_whole:
         asked = options.max_tokens == result.output_tokens
         why = f"--max-tokens {options.max_tokens}" if asked else "the default, or the window's end"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import FormatError, NotFound, OptionError, listed
-from ..rows.jsonl import read_jsonl
+from ..output import TEXT, Labels, Output, Schema
+from ..rows.jsonl import numbered_lines, read_jsonl
+from ..spec_output import labels_in_spec
+from .voice import say
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,59 @@ def read_text(path: Path, *, strip: bool = True) -> str:
     if not text.strip():
         raise FormatError(f"{path} is empty")
     return text.strip() if strip else text
+
+
+def read_labels(given: str) -> list[str]:
+    """Return labels: parted by commas, or the lines of `@FILE` that are not blank.
+
+    OptionError for labels that are empty, or alike; NotFound or FormatError for the file.
+    """
+    where, labels = "", [label.strip() for label in given.split(",")]
+    if given.startswith("@"):
+        path = Path(given[1:])
+        where = f"{path}: "
+        labels = [line.strip() for _, line in numbered_lines(path, "labels")]
+    try:
+        return list(Labels(tuple(labels)).labels)
+    except OptionError as error:
+        raise OptionError(f"{where or '--labels: '}{error}") from error
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """Return the JSON schema in a file; NotFound or FormatError, which names it, for none.
+
+    OptionError for one that no output could have.
+    """
+    text = read_text(path)
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} holds no valid JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise FormatError(f"{path} holds no JSON schema: it is no object, {str(schema)[:40]!r}")
+    from ..interpreter.engine.grammar import check_output
+
+    try:
+        check_output(Schema.of(schema))
+    except OptionError as error:
+        error.add_note(f"The schema is {path}.")
+        raise
+    return schema
+
+
+def choose_output(
+    declared: Output | None, spec: str, *, of: str = "the spec", silent: bool = False
+) -> Output:
+    """Return what a new program's outputs may be: as declared, or the labels that its spec names.
+
+    Those are said, unless `silent`, to be `of` that spec.
+    """
+    if declared is not None:
+        return declared
+    found = labels_in_spec(spec)
+    if found and not silent:
+        say(f"labels from {of}: {listed(found.labels, 12)}")
+    return found or TEXT
 
 
 def read_wishes(files: Sequence[Path]) -> list[Wish]:

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..cases import read_cases
+from ..cases import check_outputs, read_cases
 from .command import Command
 from .common import hear, print_json, written
-from .options import PATH, adapter_option, interpreter_option, json_option, offline_option
-from .specs import check_blocks, check_writable, read_text
+from .options import (
+    PATH,
+    adapter_option,
+    declare_options,
+    interpreter_option,
+    json_option,
+    offline_option,
+)
+from .specs import check_blocks, check_writable, choose_output, read_text
 from .voice import StatusLine, left, say, status
 
 if TYPE_CHECKING:
+    from ..output import Output
+    from ..program import Program
     from ..training.loop import TrainingStep
     from ..training.program import Trained
 
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     "-o", "--output", required=True, metavar="OUT.paw", type=PATH,
     help="The program to write.",
 )  # fmt: skip
+@declare_options
 @interpreter_option(default="smollm2-135m", show_default=True)
 @click.option(
     "--from", "start_from", metavar="PROGRAM", help="Go on from this program's adapter.",
@@ -53,6 +63,7 @@ def command(
     spec_file: Path,
     examples: Path,
     output: Path,
+    declared: Output | None,
     interpreter: str,
     start_from: str | None,
     rank: int,
@@ -67,11 +78,15 @@ def command(
 ) -> None:
     """Train a program for a frozen base and write it.
 
-    A tenth of the examples is held out; the state that does best on them is kept.
+    A tenth of the examples is held out; the state that does best on them is kept. Labels that
+    the spec names ("Return ONLY one of: A, B") are all that the program says, unless another
+    type is given.
     """
     spec, cases = read_text(spec_file), read_cases(examples)
     check_blocks(adapter, rank)
     check_writable(output)
+    output_type = choose_output(declared, spec, silent=as_json)
+    check_outputs(cases, output_type)
     from .. import formats, hub
     from ..interpreter.models.load import load_base
     from ..training.program import doubt, train
@@ -87,21 +102,31 @@ def command(
         hear(click.get_current_context(), reason)
         say(f"warning: {reason}")
     status(f"training on {examples} for {base.profile.name}")
-    trained = train(base, spec, cases, recipe, _progress(steps), start_from=begin, dtype=adapter)
+    trained = train(
+        base,
+        spec,
+        cases,
+        recipe,
+        _progress(steps),
+        start_from=begin,
+        dtype=adapter,
+        output=output_type,
+    )
     made_for = base.profile.repo if base.profile.repos else interpreter
     created = datetime.now(UTC).isoformat(timespec="seconds")
     meta = {**trained.program.meta, "created_at": created}
     program = replace(trained.program, interpreter=made_for, meta=meta)
     formats.save(program, output, dtype=None, profile=base.profile)
     with written(output):
-        _report(trained, program.id, output, as_json)
+        _report(trained, program, output, as_json)
 
 
-def _report(trained: Trained, program_id: str, output: Path, as_json: bool) -> None:
+def _report(trained: Trained, program: Program, output: Path, as_json: bool) -> None:
     before, after = trained.before, trained.after
     if as_json:
         record = {"before": asdict(before), "after": asdict(after), "seconds": trained.seconds}
-        record |= {"program_id": program_id, "path": str(output)}
+        record |= {"program_id": program.id, "path": str(output)}
+        record |= {"output": program.output.record()}
         print_json(record | {"best_step": trained.best_step})
         return
     click.echo(

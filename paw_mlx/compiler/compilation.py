@@ -11,7 +11,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import OptionError, PawError
+from ..output import TEXT, Output
 from ..program import Program
+from ..spec_output import labels_in_spec
 
 PHASES = ("pseudo_program", "encode", "map")
 
@@ -41,13 +43,15 @@ class Compilation:
     """A spec on its way through the phases; `program` or `error` is set at the end.
 
     `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, or
-    written and then `edited`. `tokens` and `hidden` are what one phase leaves to the next.
+    written and then `edited`. `output` is the type of the program's outputs (None: the labels that
+    the spec names, or any text). `tokens` and `hidden` are what one phase leaves to the next.
     OptionError for an empty spec.
     """
 
     spec: str
     pseudo_program: str | None = None
     origin: str = ""
+    output: Output | None = None
     tokens: list[int] = field(default_factory=list, repr=False)
     hidden: np.ndarray | None = field(default=None, repr=False)  # (L, P, H)
     program: Program | None = None
@@ -58,4 +62,5 @@ class Compilation:
         self.spec = self.spec.strip()
         if not self.spec:
             raise OptionError("the spec is empty")
+        self.output = self.output or labels_in_spec(self.spec) or TEXT
         self.origin = self.origin or ("given" if self.pseudo_program else "written")

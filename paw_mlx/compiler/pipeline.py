@@ -23,8 +23,7 @@ from .. import hub, prompts
 from ..adapter import Adapter
 from ..errors import FormatError, PawError
 from ..formats.checkpoint import Checkpoint, compiler_fingerprint
-from ..functions import Function
-from ..interpreter.shared import function
+from ..output import TEXT, Output
 from ..profiles import base_name
 from ..program import Program
 from ..progress import Progress, quiet
@@ -106,13 +105,16 @@ class Compiler:
         """The checkpoint's fingerprint (64 hex); other bits are another compiler."""
         return compiler_fingerprint(self.checkpoint)
 
-    def compile(self, spec: str, *, pseudo_program: str | None = None) -> Program:
+    def compile(
+        self, spec: str, *, pseudo_program: str | None = None, output: Output | None = None
+    ) -> Program:
         """Compile a spec; `pseudo_program` skips the first phase.
 
-        The adapter is float32. The id depends on spec, pseudo-program and compiler alone.
-        CompileError if the pseudo-program is not one, InputTooLong, or OptionError.
+        `output` is the type of the program's outputs (None: the labels that the spec names, or
+        any text). The adapter is float32. The id depends on spec, pseudo-program and compiler
+        alone. CompileError if the pseudo-program is not one, InputTooLong, or OptionError.
         """
-        compilation = next(self.compile_all([Compilation(spec, pseudo_program)]))
+        compilation = next(self.compile_all([Compilation(spec, pseudo_program, output=output)]))
         if compilation.error:
             raise compilation.error
         assert compilation.program is not None
@@ -216,6 +218,7 @@ class Compiler:
             interpreter=self.checkpoint.interpreter,
             spec=spec,
             pseudo_program=pseudo,
+            output=compilation.output or TEXT,
             meta={
                 "program_id": hashlib.sha256(key.encode()).hexdigest()[:32],
                 "compiler_kind": "mapper_lora",
@@ -227,17 +230,3 @@ class Compiler:
                 "paw_mlx": record,
             },
         )
-
-
-def compile(spec: str, *, pseudo_program: str | None = None, **options: Any) -> Program:
-    """Compile a spec to a program. `options` are those of `Compiler.load`, its reference
-    being `compiler`."""
-    with Compiler.load(options.pop("compiler", None), **options) as compiler:
-        return compiler.compile(spec, pseudo_program=pseudo_program)
-
-
-def compile_and_load(spec: str, *, pseudo_program: str | None = None, **options: Any) -> Function:
-    """Compile a spec to a function of text, on the interpreter it was compiled for."""
-    program = compile(spec, pseudo_program=pseudo_program, **options)
-    kept = {key: options[key] for key in ("interpreter", "offline", "progress") if key in options}
-    return function(program, **kept)

@@ -36,6 +36,7 @@ __all__ = [
     "Found",
     "Summary",
     "check_replaceable",
+    "check_rewritable",
     "load",
     "load_adapter",
     "read_adapter",
@@ -269,6 +270,20 @@ def _refuse_parent(path: Path) -> None:
                 + listed([shown(one.name) for one in found]),
                 hint=f"Name one of them: {found[0]}.",
             )
+
+
+def check_rewritable(path: Path) -> str:
+    """Return the layout of a program that `save` can write in its place without losing anything.
+
+    OptionError for one in a layout that is only read, and where there is more than a program.
+    """
+    layout = sniff(path)
+    if layout not in ("paw", "directory"):
+        raise OptionError(f"{path} is of the layout {layout}, which is not written")
+    others = [name for name in bundle.names(path) if name not in bundle.MEMBERS]
+    if others:
+        raise OptionError(f"{path} also holds {listed(others)}, which writing it would remove")
+    return layout
 
 
 def check_replaceable(path: Path, layout: str) -> None:

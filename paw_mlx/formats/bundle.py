@@ -24,7 +24,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..adapter import Adapter
 from ..errors import FormatError, OptionError, PawError, listed
-from ..files import is_litter
+from ..files import is_litter, read_errors
+from ..output import TEXT, Output, read_record
 from ..profiles import Profile, find_profile
 from ..program import Program, Template
 from . import gguf, peft
@@ -91,6 +92,17 @@ def read_folder(path: Path, profile: Profile | None = None) -> Program:
     return _make_program(members, path, profile)
 
 
+def names(path: Path) -> list[str]:
+    """Return the names of all that is in a program's ZIP or folder, but for systems' litter."""
+    if path.is_dir():
+        with read_errors(path):
+            found = [entry.name for entry in path.iterdir()]
+    else:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
+            found = archive.namelist()
+    return sorted(shown(name)[1:-1] for name in found if not is_litter(PurePosixPath(name).name))
+
+
 def write(program: Program, folder: Path, profile: Profile, dtype: str | None) -> None:
     """Write the program's files into a new folder."""
     if program.adapter is None:
@@ -103,10 +115,14 @@ def write(program: Program, folder: Path, profile: Profile, dtype: str | None) -
         meta = json.dumps(
             _record(program, program.adapter), ensure_ascii=False, indent=2, allow_nan=False
         )
+        json_object(meta.encode(), META)  # what is too deep to be read is not written
         texts = {TEMPLATE: program.template.text, META: meta + "\n", PSEUDO: program.pseudo_program}
         for name, value in texts.items():
             if value or name != PSEUDO:
-                (folder / name).write_bytes(value.encode())
+                data = value.encode()
+                if len(data) > MAX_TEXT_BYTES:
+                    raise OptionError(f"{name} has {len(data)} bytes (limit {MAX_TEXT_BYTES})")
+                (folder / name).write_bytes(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"the program's texts or meta cannot be written: {error}") from error
 
@@ -162,6 +178,7 @@ def _make_program(members: Members, folder: Path | None, profile: Profile | None
         string(meta.get("spec"), "spec"),
         text(texts.get(PSEUDO, b""), PSEUDO),
         meta,
+        read_record(meta.get("output")),
     )
 
 
@@ -170,6 +187,9 @@ def _record(program: Program, adapter: Adapter) -> dict[str, Any]:
     alpha = commonest(lora.alpha for lora in adapter.sites.values())
     meta = dict(program.meta)
     known = _PROGRAM_ID.fullmatch(str(meta.get("program_id")))
+    if not _says(meta, program.output):
+        meta.pop("output", None)
+        meta |= {} if program.output == TEXT else {"output": program.output.record()}
     return meta | {
         "version": meta["version"] if meta.get("version") in (3, 4) else 3,
         "program_id": program.id if known else program.digest(),
@@ -180,6 +200,14 @@ def _record(program: Program, adapter: Adapter) -> dict[str, Any]:
         "prefix_steps": meta.get("prefix_steps", 0),
         "created_at": meta.get("created_at"),
     }
+
+
+def _says(meta: dict[str, Any], output: Output) -> bool:
+    """Whether meta.json as it was read says this type, and is kept with all else it says there."""
+    try:
+        return read_record(meta.get("output")) == output
+    except FormatError:
+        return False
 
 
 def _unpack(path: Path) -> Members:

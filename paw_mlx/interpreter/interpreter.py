@@ -8,6 +8,7 @@ least recently used beyond a budget, or with the `Program` object, and come back
 from __future__ import annotations
 
 import queue
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,10 +19,12 @@ from weakref import WeakKeyDictionary, finalize
 import mlx.core as mx
 
 from .. import hub, settings
+from ..annotations import output_of, retype
 from ..cases import Case
 from ..device import on_gpu
 from ..errors import AdapterMismatch, ClosedError, InputTooLong, OptionError, PawError
 from ..functions import Function
+from ..output import Labels, Regex
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..progress import Progress, quiet
@@ -31,6 +34,8 @@ from .drift import check_drift
 from .engine.batch import Batch
 from .engine.budget import Share
 from .engine.call import Call
+from .engine.grammar import Grammars, check_output
+from .engine.labels import Trie
 from .engine.overflow import fit
 from .engine.owner import Owner
 from .engine.prefixes import Prefixes, PrefixFolder
@@ -57,6 +62,8 @@ class Interpreter:
         self.invariant = invariant
         self._owner = Owner(_make_batch(base, self.max_rows, invariant))
         self._prefixes: WeakKeyDictionary[Program, list[int]] = WeakKeyDictionary()
+        self._tries: WeakKeyDictionary[Program, Trie] = WeakKeyDictionary()
+        self._grammars = Grammars(base)
         finalize(self, self._owner.close)
 
     @classmethod
@@ -118,8 +125,20 @@ class Interpreter:
         """The base's profile."""
         return self.base.profile
 
-    def function(self, program: Program, *, strict: bool = False) -> Function:
-        """Bind a program to this base, checked as `check` does."""
+    def function(
+        self,
+        program: Program,
+        *,
+        labels: object = None,
+        schema: object = None,
+        regex: str | re.Pattern[str] | Regex | None = None,
+        threshold: float | None = None,
+        otherwise: str | None = None,
+        strict: bool = False,
+    ) -> Function:
+        """Bind a program to this base, checked as `check` does; outputs as `paw_mlx.function`'s."""
+        program = retype(program, output_of(labels, schema, regex), threshold, otherwise)
+        check_output(program.output)
         self.check(program, strict=strict)
         return Function(self, program)
 
@@ -127,7 +146,8 @@ class Interpreter:
         """Raise AdapterMismatch unless the program fits this base.
 
         One that fits, but was compiled for other weights, gets a DriftWarning, once in a
-        process; AdapterMismatch too if `strict`.
+        process; AdapterMismatch too if `strict`. OptionError or InputTooLong for labels that
+        this base's tokenizer does not tell apart, or not in its window.
         """
         made_for = find_profile(program.interpreter)
         if made_for is not None and not made_for.fits(self.profile):
@@ -137,6 +157,7 @@ class Interpreter:
             )
         if program.adapter is not None:
             self.profile.check(program.adapter)
+        self._trie(program)
         check_drift(program, self.base, strict=strict)
 
     def submit(self, program: Program, text: str, options: Options | None = None) -> Future[Result]:
@@ -221,8 +242,13 @@ class Interpreter:
     ) -> Call:
         """Make a call, tokenized. InputTooLong if it does not fit the window as it should."""
         check_text(text)
-        base, prefix = self.base, self._prefix(program)
-        reserve = options.max_tokens or 1
+        base, prefix, trie = self.base, self._prefix(program), self._trie(program)
+        if trie is None and (options.threshold is not None or options.otherwise is not None):
+            raise OptionError(
+                f"a threshold is for labels, and the program's output is {program.output.kind}",
+                hint="Say which: labels=[…], or --labels.",
+            )
+        reserve = trie.depth if trie else options.max_tokens or 1
         room = base.window - len(prefix) - reserve
         tokens, cut = fit(
             base.tokenizer,
@@ -230,7 +256,7 @@ class Interpreter:
             program.template.suffix,
             room,
             options.overflow,
-            cut_to=room if options.max_tokens else room - min(_CUT_RESERVE, room // 2),
+            cut_to=room if trie or options.max_tokens else room - min(_CUT_RESERVE, room // 2),
             prefix_tokens=len(prefix),
             reserve=reserve,
         )
@@ -240,7 +266,19 @@ class Interpreter:
         limit = min(options.max_tokens or DEFAULT_MAX_TOKENS, left)
         if self.invariant:
             options = replace(options, lookup=False)
-        return Call(program, prefix, tokens, limit, options, cut, on_piece, keeps=self)
+        grammar = self._grammars.get(program)
+        constraint = grammar.start() if grammar else None
+        return Call(
+            program, prefix, tokens, limit, options, cut, on_piece, constraint, trie, keeps=self
+        )
+
+    def _trie(self, program: Program) -> Trie | None:
+        """Return the labels of a program in tokens, made on first use; None if it has none."""
+        if not isinstance(program.output, Labels):
+            return None
+        if (trie := self._tries.get(program)) is None:
+            trie = self._tries[program] = Trie(program.output, self.base)
+        return trie
 
     def _prefix(self, program: Program) -> list[int]:
         """Return the tokens of a program's prefix; program and length are checked on first use."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from os import PathLike
 from weakref import WeakValueDictionary
 
 from .. import formats, hub
+from ..annotations import output_of, retype
 from ..functions import Function
+from ..output import Regex
 from ..profiles import base_name
 from ..program import Program
 from ..progress import Progress, quiet
+from .engine.grammar import check_output
 from .interpreter import Interpreter
 
 _Key = tuple[str, int | None, int]  # reference, bits, group size
@@ -22,6 +26,11 @@ _lock = threading.Lock()  # of the two dictionaries
 def function(
     program: str | PathLike[str] | Program,
     *,
+    labels: object = None,
+    schema: object = None,
+    regex: str | re.Pattern[str] | Regex | None = None,
+    threshold: float | None = None,
+    otherwise: str | None = None,
     interpreter: str | Interpreter | None = None,
     bits: int | None = None,
     group_size: int = 64,
@@ -37,11 +46,20 @@ def function(
     A base with other weights than the program was compiled for gets a DriftWarning, and if
     `strict` AdapterMismatch.
     `progress` hears a line before a long step, such as a download.
+
+    Outputs are of the program's own type unless one of these says another: `labels`, the texts
+    in order, or a Literal or an Enum of them; `schema`, a JSON schema, or a dataclass, a
+    TypedDict, a model of pydantic's, `list[…]` and the like; `regex`, which matches as a whole.
+    A label whose probability is below `threshold` is not said, but `otherwise` (None).
+
     Raises NotFound, FormatError, AdapterMismatch, HubError, OfflineError or OptionError.
     """
+    output = output_of(labels, schema, regex)
     if not isinstance(program, Program):
         path = hub.resolve_program(str(program), offline=offline, progress=progress)
         program = formats.load(path)
+    program = retype(program, output, threshold, otherwise)
+    check_output(program.output)
     if not isinstance(interpreter, Interpreter):
         reference = interpreter or base_name(program.interpreter)
         interpreter = _load_once(reference, bits, group_size, offline, progress)

@@ -69,16 +69,16 @@ class CsvReader:
 
 
 class CsvWriter:
-    """Records: own columns, then output, error ("code: message") and the row's number."""
+    """Records: own columns, then output, its label's probability if wanted, error ("code:
+    message") and the row's number."""
 
     def __init__(self, source: Reader, output: Path | None, added: Added) -> None:
         own = source.dialect if isinstance(source, CsvReader) else Dialect()
         self._dialect = _dialect_of(output, own)
         self._columns, self._added = source.columns, added
         self.copies = isinstance(source, CsvReader) and self._dialect == own
-        names = [added.output, added.error]
-        if added.row:
-            names.append(added.row)
+        wanted = added.output, added.probability, added.error, added.row
+        names = [name for name in wanted if name]
         head = source.head if isinstance(source, CsvReader) and self.copies else None
         before = self._dialect.mark + self._dialect.hint
         self.head = before + self._record(head, source.columns, names)
@@ -87,10 +87,15 @@ class CsvWriter:
 
     def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write a record; one that failed and has other columns stays whole, in the first."""
+        text = error = probability = ""
         if isinstance(answer, PawError):
-            added = ["", f"{type(answer).__name__}: {answer}"]
+            error = f"{type(answer).__name__}: {answer}"
         else:
-            added = [answer.text, ""]
+            text = answer.text
+            probability = repr(answer.decision.probability) if answer.decision else ""
+        added = [text, error]
+        if self._added.probability:
+            added.insert(1, probability)
         if self._added.row:
             added.append(str(row.number))
         own = [_cell(row.fields.get(name)) for name in self._columns]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..errors import ClosedError, OptionError, PawError
 
@@ -71,16 +71,19 @@ def outcomes(
     return flow.run(rows)
 
 
-def texts(found: Generator[Outcome[None]], on_error: str) -> Iterator[str | PawError]:
-    """Give the texts of outcomes; errors are raised, or given in their place (`return`)."""
+def values(found: Generator[Outcome[None]], on_error: str) -> Iterator[Any]:
+    """Give the values of outcomes; errors are raised, or given in their place (`return`)."""
     with closing(found):
         for outcome in found:
-            if not isinstance(outcome.answer, PawError):
-                yield outcome.answer.text
-            elif on_error == "raise":
-                raise outcome.answer
-            else:
-                yield outcome.answer.with_traceback(None)  # whose frames would hold a model
+            try:
+                if isinstance(outcome.answer, PawError):
+                    raise outcome.answer
+                value = outcome.answer.value
+            except PawError as error:
+                if on_error == "raise":
+                    raise
+                value = error.with_traceback(None)  # whose frames would hold a model
+            yield value
 
 
 class _Call(Generic[Item]):

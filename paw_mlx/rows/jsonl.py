@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError, NotFound, PawError, listed
+from ..output import Schema
 from ..runner import Result
 from .row import INPUT, Added, Reader, Row, choose_field, find_field, free_name
 from .source import Input, decode_line
@@ -61,7 +62,8 @@ class JsonlReader:
 class JsonlWriter:
     """Objects: own fields, then the output or an error {"code", "message"}.
 
-    An output that was cut before its end has "finish_reason": "length" beside it.
+    An output is text, JSON of its own if its type is a schema, or null where a label was too
+    unlikely to be said. One that was cut before its end has "finish_reason": "length" beside it.
     """
 
     head = b""
@@ -76,15 +78,25 @@ class JsonlWriter:
             name = free_name("error", row.fields, self._added.output)
             added[name] = answer.record(hints=False)
         else:
-            added[self._added.output] = answer.text
-            if not answer.is_whole:
-                name = free_name("finish_reason", row.fields, self._added.output)
-                added[name] = answer.finish_reason
+            added = self._gain(row, answer)
         if self._added.row:
             added[self._added.row] = row.number
         own = (row.raw if self.copies else dumps(row.fields))[:-1].rstrip()
         comma = "" if own == "{" else ", "
         return f"{own}{comma}{dumps(added)[1:]}\n".encode()
+
+    def _gain(self, row: Row, answer: Result) -> dict[str, Any]:
+        """Return what a row gains by its output."""
+        added: dict[str, Any] = {self._added.output: said(answer)}
+        if not answer.is_whole:
+            name = free_name("finish_reason", row.fields, self._added.output)
+            added[name] = answer.finish_reason
+        if answer.decision and self._added.probability:
+            added[self._added.probability] = answer.decision.probability
+        if answer.decision and self._added.decided:
+            name = free_name("decision", row.fields, self._added.output)
+            added[name] = answer.decision.record()
+        return added
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
         """Find the lines that have an end; unordered rows say their numbers."""
@@ -126,8 +138,30 @@ def json_line(path: Path, number: int, line: str) -> Any:
     return _parse(line, f"{path}, line {number}: ")
 
 
-def dumps(value: Mapping[str, Any]) -> str:
+class JsonText(str):
+    """A value that is written already, as JSON."""
+
+    __slots__ = ()
+
+
+def said(answer: Result) -> str | JsonText | None:
+    """Return an output as `dumps` takes it: JSON if its type is a schema, None if none was said."""
+    if answer.decision and answer.decision.abstained and not answer.text:
+        return None
+    whole = isinstance(answer.output, Schema) and answer.is_whole
+    return JsonText(answer.text) if whole else answer.text
+
+
+def dumps(fields: Mapping[str, Any]) -> str:
+    """Return an object as JSON that people read; `JsonText` in it stays as it is."""
+    members = (f"{_dump(name)}: {_dump(value)}" for name, value in fields.items())
+    return "{" + ", ".join(members) + "}"
+
+
+def _dump(value: Any) -> str:
     """Return JSON as people read it; escaped where it holds half a character."""
+    if isinstance(value, JsonText):
+        return value
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()

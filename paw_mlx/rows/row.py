@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import FieldError, OptionError, PawError
+from ..output import Labels, Output
 from ..runner import Result
 
 INPUT = "input"  # the name of an input that has none
@@ -32,22 +33,33 @@ class Row:
 
 @dataclass(frozen=True)
 class Added:
-    """The names of what a row gains: its output, or its error, and its number if wanted."""
+    """The names of what a row gains: its output, or its error, and if wanted its number and its
+    label's probability. `decided`: whether it gets all that was decided by, too."""
 
     output: str
     error: str
     row: str | None
+    probability: str | None = None
+    decided: bool = False
 
     @classmethod
-    def to(cls, columns: Sequence[str], output: str, numbered: bool) -> Added:
+    def to(
+        cls,
+        columns: Sequence[str],
+        output: str,
+        numbered: bool,
+        probability: str | None = None,
+        decided: bool = False,
+    ) -> Added:
         """Name what is added to those columns; `error` is called so unless a column is."""
         error = free_name("error", columns, output)
-        return cls(output, error, "row" if numbered else None)
+        return cls(output, error, "row" if numbered else None, probability, decided)
 
     def clash(self, columns: Iterable[str], where: str) -> OptionError | None:
         """Return what is wrong if the output's name, or the number's, is taken."""
         for name, hint in (
             (self.output, "Name another with --output-field."),
+            (self.probability, "Name another with --probability-field."),
             (self.row, "Leave out --unordered."),
         ):
             if name is not None and name in columns:
@@ -102,6 +114,15 @@ def choose_field(name: str | None, columns: Sequence[str]) -> str:
     if name is not None:
         raise FieldError(f"there is no field {name!r}: {have}")
     raise FieldError(f"name the field that holds the input with --field: {have}")
+
+
+def check_probable(output: Output) -> None:
+    """Raise OptionError unless outputs of a type have probabilities: those of some labels do."""
+    if not isinstance(output, Labels):
+        raise OptionError(
+            f"a probability is a label's, and the program's output is {output.kind}",
+            hint="Say what it may be: --labels A,B,…",
+        )
 
 
 def _show(name: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FieldError, FormatError, OptionError, PawError, listed
+from ..output import TEXT
 from .flow import Outcome, outcomes
 from .formats import format_of, open_reader, open_writer
 from .part import part_of, side_of
@@ -51,21 +52,27 @@ class RowFiles:
         format: str | None = None,
         field: str | None = None,
         output_field: str | None = None,
+        probability_field: str | None = None,
         unordered: bool = False,
+        decided: bool = False,
     ) -> RowFiles:
         """Begin to read an input; say how its rows are to be written, to a file or a stream.
 
         `format` is the input's (None: by its suffix, else lines), `field` holds the input in it,
-        `output_field` gets the output (None: output). `unordered` rows get their numbers.
+        `output_field` gets the output (None: output), `probability_field` its label's probability
+        (None: nothing does). `unordered` rows get their numbers. `decided` rows of JSON lines get
+        all that a label was decided by, as `decision`.
         FieldError for a name that cannot be, OptionError for an output that cannot be written.
         """
         if output:
             _check_output(output, source)
         format = format or format_of(source.path) or "lines"
         written = format_of(output) or format
-        _check_names(format, written, field, output_field, unordered)
+        _check_names(format, written, field, output_field, unordered, probability_field)
         rows = open_reader(format, source, field)
-        added = Added.to(rows.columns, output_field or "output", unordered)
+        decided = decided and written == "jsonl"
+        output_field = output_field or "output"
+        added = Added.to(rows.columns, output_field, unordered, probability_field, decided)
         if written != "lines" and (clash := added.clash(rows.columns, "the input")):
             raise clash
         writer = open_writer(written, rows, output, added)
@@ -154,7 +161,10 @@ def map_rows(
 
 
 def identity(runner: Runner, program: Program, files: RowFiles, options: Options) -> dict[str, Any]:
-    """Return what makes two runs the same: program, base, input, and what outputs depend on."""
+    """Return what makes two runs the same: program, base, input, and what outputs depend on.
+
+    What most runs lack (a type, a threshold) is there only if it was given.
+    """
     source = files.source
     where: dict[str, Any] = {"input": "a pipe"}
     if source.stat:
@@ -162,6 +172,13 @@ def identity(runner: Runner, program: Program, files: RowFiles, options: Options
         where |= {"input_bytes": source.stat.st_size, "input_head": source.digest()}
     decoding = asdict(options)
     del decoding["timeout_s"]  # which changes no output
+    typed = {
+        "output_type": None if program.output == TEXT else program.output.record(),
+        "threshold": decoding.pop("threshold"),
+        "otherwise": decoding.pop("otherwise"),
+        "probability_field": files.added.probability,
+        "decided": files.added.decided or None,
+    }
     return {
         "program": program.digest(),
         **where,
@@ -173,6 +190,7 @@ def identity(runner: Runner, program: Program, files: RowFiles, options: Options
         **runner.identity,
         **decoding,
         "field": files.field,
+        **{name: value for name, value in typed.items() if value is not None},
     }
 
 
@@ -198,13 +216,23 @@ def _check_output(output: Path, source: Input) -> None:
 
 
 def _check_names(
-    format: str, written: str, field: str | None, output_field: str | None, unordered: bool
+    format: str,
+    written: str,
+    field: str | None,
+    output_field: str | None,
+    unordered: bool,
+    probability_field: str | None,
 ) -> None:
     if format == "lines" and field:
         raise FieldError("--field names a field, and lines have none")
     if written == "lines" and output_field:
         raise FieldError("--output-field names a field, and lines have none")
-    if output_field == "error" or (unordered and output_field == "row"):
+    if written == "lines" and probability_field:
+        raise FieldError("--probability-field names a field, and lines have none")
+    taken = {"error", *(["row"] if unordered else [])}
+    if output_field in taken:
         raise FieldError(f"--output-field {output_field}: another field has that name")
+    if probability_field in {*taken, output_field or "output"}:
+        raise FieldError(f"--probability-field {probability_field}: another field has that name")
     if written == "lines" and unordered:
         raise FieldError("--unordered numbers the rows, and lines have no place for it")

@@ -17,7 +17,8 @@ class Tally:
     """Counts of rows since it was made.
 
     `num_repeated` rows were answered by another row's call; of `num_cut` rows an overflow policy
-    left out `cut_tokens` in all; `num_unended` outputs were cut where their tokens ran out.
+    left out `cut_tokens` in all; `num_unended` outputs were cut where their tokens ran out;
+    `num_abstained` got no label, none being likely enough.
     """
 
     num_rows: int = 0
@@ -26,6 +27,7 @@ class Tally:
     num_cut: int = 0
     cut_tokens: int = 0
     num_unended: int = 0
+    num_abstained: int = 0
     _start: float = field(default_factory=time.perf_counter, init=False, repr=False)
 
     def add(self, outcome: Outcome[Any]) -> None:
@@ -36,6 +38,7 @@ class Tally:
             self.num_failed += 1
             return
         self.num_unended += not outcome.answer.is_whole
+        self.num_abstained += bool(outcome.answer.decision and outcome.answer.decision.abstained)
         if outcome.answer.cut_tokens:
             self.num_cut += 1
             self.cut_tokens += outcome.answer.cut_tokens
@@ -60,5 +63,6 @@ class Tally:
             "num_cut": self.num_cut,
             "cut_tokens": self.cut_tokens,
             "num_unended": self.num_unended,
+            "num_abstained": self.num_abstained,
             "seconds": self.seconds,
         }

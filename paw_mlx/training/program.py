@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
-from ..cases import Case, check_cases
+from ..cases import Case, check_cases, check_outputs
 from ..errors import AdapterMismatch, OptionError
 from ..formats.gguf import recode
 from ..interpreter.adapters import lora
@@ -32,6 +32,7 @@ from ..interpreter.engine.scoring import (
     target_states,
 )
 from ..interpreter.models.load import Base
+from ..output import TEXT, Output
 from ..program import Program, Template
 from .loop import TrainingStep, fit, shuffled
 from .memory import MicroBatch, checkpointed, divide_batch
@@ -127,16 +128,19 @@ def train(
     *,
     start_from: Adapter | None = None,
     dtype: str = "f32",
+    output: Output = TEXT,
 ) -> Trained:
     """Train a program for `base`, its A and B stored as `dtype`; `report` hears of every step.
 
     `start_from` is an adapter to go on from, of the recipe's rank, on every site: AdapterMismatch
     otherwise. The scores afterwards are those of A and B as stored. The best of the checked
-    states by held-out loss is kept. Raises OptionError for too few cases, InputTooLong for one
-    that does not fit the window (it is named), CompileError if training diverges.
+    states by held-out loss is kept. `output` is the type of the program's outputs, the cases'
+    too. Raises OptionError for too few cases or one of another type, InputTooLong for one that
+    does not fit the window (they are named), CompileError if training diverges.
     """
     start = time.perf_counter()
     check_cases(cases)
+    check_outputs(cases, output)
     rows, shown, held_out = divide(cases, recipe)
     pseudo = prompts.pseudo_program(spec, ((case.input, case.output) for case in shown))
     template = prompts.template(pseudo, base.profile.turn)
@@ -170,6 +174,7 @@ def train(
         interpreter=base.profile.repo,
         spec=spec.strip(),
         pseudo_program=pseudo,
+        output=output,
         meta={
             "compiler_kind": "finetune_lora",
             "interpreter_fingerprint": base.fingerprint,

@@ -31,6 +31,7 @@ from paw_mlx.compiler.streamed_mapper import StreamedMapper
 from paw_mlx.device import assume_gpu
 from paw_mlx.formats.checkpoint import Checkpoint
 from paw_mlx.formats.fingerprint import fingerprint
+from paw_mlx.output import TEXT
 
 
 def load(kind: str = "qwen3", bits: int = 32, **options) -> paw.Compiler:
@@ -195,6 +196,26 @@ def test_many_specs_give_what_one_by_one_gives_and_a_bad_one_sinks_no_other():
         alone = load().compile(specs[n], pseudo_program=PSEUDO_PROGRAM)
         assert alone.digest() == done[n].program.digest()
     assert done[0].program.digest() != done[1].program.digest()
+
+
+def test_outputs_are_what_is_said_or_what_the_spec_names():
+    free = "Write a greeting."
+    digit = paw.Regex("[0-9]")
+    kept = {"pseudo_program": PSEUDO_PROGRAM, "offline": True}
+    kept |= {"compiler": str(converted("qwen3")), "interpreter": str(interpreter("qwen3"))}
+    for spec, words, output in (
+        (SPEC, {}, paw.Labels(("ALERT", "QUIET"))),
+        (SPEC, {"labels": ["PAGE", "LOG"]}, paw.Labels(("PAGE", "LOG"))),
+        (SPEC, {"text": True}, TEXT),
+        (free, {}, TEXT),
+        (free, {"regex": "[0-9]"}, digit),
+    ):
+        assert paw.compile(spec, **words, **kept).output == output
+    assert load().compile(SPEC, pseudo_program=PSEUDO_PROGRAM, output=digit).output == digit
+    fn = paw.compile_and_load(SPEC, labels=["PAGE", "LOG"], **kept)
+    assert fn("disk full") in ("PAGE", "LOG")
+    with pytest.raises(paw.OptionError, match="of one type"):
+        paw.compile(SPEC, labels=["A", "B"], regex="A", compiler="nowhere")
 
 
 def test_the_encoder_holds_two_layers_whatever_its_depth(tmp_path):

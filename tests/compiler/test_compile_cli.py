@@ -13,9 +13,12 @@ from chat_models import scripted_model
 from click.testing import CliRunner, Result
 from compiling_repos import PSEUDO_PROGRAM, SPEC, converted, interpreter
 
-from paw_mlx import Program, formats, load, store
+from paw_mlx import Labels, Program, Regex, Schema, formats, load, store
 from paw_mlx.adapter import Matrix
 from paw_mlx.cli import cli
+from paw_mlx.output import TEXT
+
+SPECS = {"alert": SPEC, "greet": "Write a greeting."}
 
 
 @pytest.fixture
@@ -35,8 +38,11 @@ def test_a_spec_becomes_a_file_and_its_costs_are_told(tmp_path, pseudo):
     out = tmp_path / "alert.paw"
     done = run(SPEC, "--pseudo-program", pseudo, "-o", out)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["phase", "encode", "map"]
+    labels, *costs = done.stderr.splitlines()
+    assert labels == "labels from the spec: ALERT, QUIET"
+    assert [line.split()[0] for line in costs] == ["phase", "encode", "map"]
     program = load(out)
+    assert program.output == Labels(("ALERT", "QUIET"))
     assert (program.spec, program.pseudo_program) == (SPEC, PSEUDO_PROGRAM)
     assert program.adapter.dtypes == ("q4_0",)
 
@@ -49,9 +55,33 @@ def test_json_says_what_it_cost(tmp_path, pseudo):
     assert record["path"] == str(out)
     assert record["bytes"] == out.stat().st_size
     assert record["program_id"] == load(out).id
+    assert record["output"] == {"type": "labels", "labels": ["ALERT", "QUIET"]}
     assert set(record["phases"]) == {"pseudo_program", "encode", "map"}
     assert 0 < record["phases"]["encode"]["seconds"] <= record["seconds"]
     assert record["peak_bytes"] == max(p["peak_bytes"] for p in record["phases"].values())
+
+
+def test_what_outputs_may_be_is_said_or_read_from_the_spec(tmp_path, pseudo):
+    schema, labels = tmp_path / "row.json", tmp_path / "labels.txt"
+    schema.write_text('{"type": "boolean"}')
+    labels.write_text("\ufeffPage, and call\r\n\n QUIET \n", encoding="utf-8", newline="")
+    for words, output in (
+        (["--labels", "PAGE, LOG ,QUIET"], Labels(("PAGE", "LOG", "QUIET"))),
+        (["--labels", f"@{labels}"], Labels(("Page, and call", "QUIET"))),
+        (["--schema", schema], Schema.of({"type": "boolean"})),
+        (["--regex", "[A-Z]+"], Regex("[A-Z]+")),
+        (["--text"], TEXT),
+    ):
+        done = run(SPEC, "--pseudo-program", pseudo, "--name", "alert", *words)
+        assert "labels from" not in done.stderr
+        assert load(done.stdout.strip()).output == output
+    specs = tmp_path / "specs.jsonl"
+    rows = [{"spec": s, "name": n, "pseudo_program": PSEUDO_PROGRAM} for n, s in SPECS.items()]
+    specs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("-f", specs)
+    told = [line for line in done.stderr.splitlines() if line.startswith("labels from")]
+    assert told == ["labels from alert: ALERT, QUIET"]
+    assert [load(store.find(name)).output for name in SPECS] == [Labels(("ALERT", "QUIET")), TEXT]
 
 
 def test_recompiling_under_a_name_keeps_what_was_there(pseudo):
@@ -228,6 +258,21 @@ def test_a_failed_answer_is_the_authors_to_correct(tmp_path, monkeypatch):
         ([SPEC, "-o", "x.paw", "--pseudo-compiler", "{pseudo}"], 1, "no base"),
         ([SPEC, "--name", "No Name"], 1, "cannot name a program"),
         ([SPEC, "-o", "x.paw", "--instruction", "{empty}"], 1, "is empty"),
+        (
+            [SPEC, "-o", "x.paw", "--labels", "A,B", "--text"],
+            2,
+            "--text is for outputs of no other",
+        ),
+        ([SPEC, "-o", "x.paw", "--labels", "A,B", "--regex", "A"], 2, "--labels or --regex"),
+        ([SPEC, "-o", "x.paw", "--labels", "A,A"], 1, "--labels: the label 'A' is there twice"),
+        (
+            [SPEC, "-o", "x.paw", "--labels", "@{other}"],
+            1,
+            "other.txt: labels are 2 to 65,536, and",
+        ),
+        ([SPEC, "-o", "x.paw", "--regex", "(A"], 1, "unclosed group"),
+        ([SPEC, "-o", "x.paw", "--schema", "{other}"], 1, "other.txt holds no valid JSON"),
+        ([SPEC, "-o", "x.paw", "--schema", "{schema}"], 1, "The schema is "),
     ],
 )
 def test_a_wrong_call_gets_one_clear_sentence(tmp_path, pseudo, words, code, message, monkeypatch):
@@ -237,7 +282,8 @@ def test_a_wrong_call_gets_one_clear_sentence(tmp_path, pseudo, words, code, mes
     rows = [{"spec": "a", "name": "me/a"}, {"spec": "b", "name": "me-A"}]
     (tmp_path / "twice.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = {name: tmp_path / f"{name}.txt" for name in ("pseudo", "other", "empty")}
-    files["twice"] = tmp_path / "twice.jsonl"
+    files["twice"], files["schema"] = tmp_path / "twice.jsonl", tmp_path / "schema.json"
+    files["schema"].write_text('{"type": "objekt"}')
     done = run(*(word.format(**files) for word in words), "--offline")
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr

@@ -418,9 +418,9 @@ def chosen_tokens(
     seen: dict[tuple[int, ...], list[int]] = {}
     take = batch.Generation.take
 
-    def spy(row, tokens, ends):
+    def spy(row, tokens):
         seen.setdefault(tuple(row.call.tokens), []).extend(tokens)
-        return take(row, tokens, ends)
+        return take(row, tokens)
 
     batch.Generation.take = spy
     try:

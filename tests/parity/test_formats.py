@@ -6,6 +6,7 @@ official SDK.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch_models import CONFIGS, profile_of, torch_model
 
 from paw_mlx import formats
 from paw_mlx.adapter import Adapter, Lora, Matrix, Site
+from paw_mlx.output import Labels, Output, Regex, Schema
 from paw_mlx.profiles import PROFILES, Profile
 from paw_mlx.program import Program, Template
 
@@ -210,3 +212,41 @@ def test_official_sdk_accepts_our_programs(
     folder = import_local_program(tmp_path / "p.paw")
     assert (folder / "prompt_template.txt").read_text() == program.template.text
     assert (folder / "adapter.gguf").read_bytes().startswith(b"GGUF")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        Labels(("ALERT", "QUIET", "Äußerst still"), temperature=1.3, threshold=0.8, otherwise="?"),
+        Labels(tuple(f"intent {n}" for n in range(3000))),
+        Schema.of({"type": "object", "properties": {"vision": {"enum": ["image", None]}}}),
+        Regex(r"[A-Z]{2}\d+|NONE"),
+    ],
+    ids=["labels", "3000 labels", "schema", "regex"],
+)
+def test_official_sdk_accepts_our_typed_programs(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("programasweights")
+    from programasweights import cache
+    from programasweights import config as sdk_config
+    from programasweights.local_program import import_local_program
+
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(sdk_config, "get_cache_dir", lambda: tmp_path / "cache")
+    program = Program(
+        Template("Say it louder.\n\n[INPUT]\n", "\n[END_INPUT]"),
+        random_adapter(PROFILES["qwen3-0.6b"], [Site(27, "k_proj")]),
+        "Qwen/Qwen3-0.6B",
+        spec="Say it louder.",
+        output=output,
+    )
+    formats.save(program, tmp_path / "p.paw")
+    folder = import_local_program(tmp_path / "p.paw")
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["output"] == output.record()
+    assert meta["program_id"] == program.digest()
+    cache.require_text_execution(meta)  # as PawFunction does before it loads a base
+    assert not cache.declares_vision(meta)
+    assert cache.is_valid_adapter_file(folder / "adapter.gguf")
+    assert formats.load(folder).output == output

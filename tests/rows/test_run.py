@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paw_mlx.errors import DiskError, FieldError, InputTooLong, OptionError, PawError
+from paw_mlx.output import Labels
 from paw_mlx.program import Program, Template
 from paw_mlx.rows.filter import filter_lines
 from paw_mlx.rows.part import Part, part_of
@@ -178,6 +180,21 @@ def test_what_makes_two_runs_the_same_is_named(sheet: Path, tmp_path: Path) -> N
         ("lookup", True),
         ("field", "text"),
     ]
+
+
+def test_a_type_and_a_threshold_make_another_run(sheet: Path, tmp_path: Path) -> None:
+    typed = replace(PROGRAM, output=Labels(("A", "B")))
+    with open_input(sheet) as source:
+        files = RowFiles.open(source, tmp_path / "out.jsonl", field="text", decided=True)
+        plain = identity(Shouting(), PROGRAM, files, Options())
+        job = identity(Shouting(), typed, files, Options(threshold=0.5, otherwise=""))
+    assert job.pop("program") != plain.pop("program")
+    assert {name: job[name] for name in job.keys() - plain.keys()} == {
+        "output_type": {"type": "labels", "labels": ["A", "B"]},
+        "threshold": 0.5,
+        "otherwise": "",
+    }
+    assert plain["decided"] is True
 
 
 def test_a_stream_gets_the_head_once_even_without_rows(sheet: Path, tmp_path: Path) -> None:

@@ -138,6 +138,10 @@ class Tokenizer:
         """Return a decoder that takes one token at a time."""
         return TextStream(self._tokenizer)
 
+    def to_json(self) -> str:
+        """Return it as a `tokenizer.json` has it."""
+        return self._tokenizer.to_str()
+
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
         path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")

@@ -46,8 +46,8 @@ class Admission:
     def group(self, joining: Sequence[Generation]) -> list[list[Generation]]:
         """Group rows whose prompts are evaluated together; a long one goes alone."""
         groups: list[list[Generation]] = []
-        for row in sorted(joining, key=lambda row: len(row.call.tokens)):
-            tokens = len(row.call.tokens)
+        for row in sorted(joining, key=lambda row: len(row.prompt)):
+            tokens = len(row.prompt)
             group = groups[-1] if groups else []
             last = max((r.prefix.offset for r in [*group, row]), default=0) + tokens
             joins = (len(group) + 1) * tokens <= _PREFILL_BATCH and last <= self._base.window

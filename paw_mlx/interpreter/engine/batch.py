@@ -29,6 +29,7 @@ from .constraint import mask
 from .decode import prefill, sampler
 from .draft import Habit
 from .kv import Slots
+from .labels import ask
 from .prefixes import Prefixes
 from .step import Step
 
@@ -85,8 +86,9 @@ class Batch:
         for call in calls:
             try:
                 prefix = self.prefixes.get(call.program, call.prefix)
-                habit = self._habit(call.program) if call.options.drafts else None
-                rows.append(Generation(call, prefix, self.base.tokenizer, habit))
+                drafts = call.options.drafts and call.labels is None
+                habit = self._habit(call.program) if drafts else None
+                rows.append(Generation(call, prefix, self.base, habit))
             except Exception as error:
                 call.fail(error)
         for group in self.admission.group(rows):
@@ -170,7 +172,7 @@ class Batch:
             self.slots.load(slot, row.prefix)
         kv = self.slots.view(first, [row.prefix.offset for row in rows])
         self.bank.use([row.call.program for row in rows])
-        prompts = [row.call.tokens for row in rows]
+        prompts = [row.prompt for row in rows]
         if len(prompts) == 1:
             logits = prefill(model, prompts[0], kv)
         else:
@@ -178,14 +180,19 @@ class Batch:
             hidden = model.hidden(_pad(prompts), kv)[mx.arange(len(rows)), ends]
             logits = model.logits(hidden)
         for row in rows:
-            row.length = row.prefix.offset + len(row.call.tokens)
-            row.sampler = sampler(row.call.options)  # anew, should this be tried again
+            row.length = row.prefix.offset + len(row.prompt)
+            row.sampler = None if row.search else sampler(row.call.options)  # anew, if tried again
+        ask([row.search for row in rows], logits)
         return self._choose_tokens(rows, logits)
 
     def _propose(self) -> list[list[int]]:
-        """Draft what may follow in each row; nothing where a forward pass would be dearer."""
+        """Draft what may follow in each row; nothing where a forward pass would be dearer.
+
+        Nor where bits are promised: how much pays is measured, and other widths are other bits.
+        """
         room = self.base.window - max(row.length for row in self.rows) - 1
-        limit = min(self._max_draft, _STEP_TOKENS // len(self.rows) - 1, room)
+        most = 0 if self.bank.always_hot else self._max_draft
+        limit = min(most, _STEP_TOKENS // len(self.rows) - 1, room)
         return [row.draft(limit) for row in self.rows]
 
     def _advance(self) -> list[list[int]]:
@@ -205,6 +212,7 @@ class Batch:
         logits = self._forward(tokens[:, None])[:, -1]
         for row in self.rows:
             row.length += 1
+        ask([row.search for row in self.rows], logits)
         return self._choose_tokens(self.rows, logits)
 
     def _verify(self, drafts: list[list[int]]) -> list[list[int]]:
@@ -212,12 +220,18 @@ class Batch:
         fed = [[row.last, *draft] for row, draft in zip(self.rows, drafts, strict=True)]
         logits = self._forward(_pad(fed))
         first = self._choose_tokens(self.rows, logits[:, 0])
+        ask([row.search for row in self.rows], logits)
         finite = mx.isfinite(logits[..., 0])  # (B, T), before what may not be said is masked
         logits = mask(logits, [row.constraint for row in self.rows], drafts)
         best = mx.argmax(logits, axis=-1)
         mx.eval(best, first, finite)
         taken, right, sound = first.read(), np.array(best).tolist(), np.array(finite).tolist()
         for i, (row, draft, new) in enumerate(zip(self.rows, drafts, taken, strict=True)):
+            if row.search:
+                row.length += 1 + len(draft)
+                if not all(sound[i][: 1 + len(draft)]):
+                    new.clear()
+                continue
             if not draft or not new:
                 row.length += 1
                 continue
@@ -255,8 +269,8 @@ class Batch:
         return Choice(tokens, logit)
 
     def _must_wait(self) -> bool:
-        """Return whether the next step waits for tokens: for a mask, or for a draft."""
-        if any(row.constraint is not None for row in self.rows):
+        """Return whether the next step waits for tokens: for a mask, a path, or a draft."""
+        if any(row.constraint is not None or row.search for row in self.rows):
             return True
         if 2 * len(self.rows) > _STEP_TOKENS:
             return False
@@ -278,7 +292,7 @@ class Batch:
                 if not new:
                     self.slots.wipe(i)
                     raise _overflow(self.base)
-                ended = row.take(new, self.base.eos)
+                ended = row.take(new)
             except Exception as error:
                 row.call.fail(error)
                 ended = True

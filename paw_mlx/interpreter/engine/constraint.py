@@ -3,11 +3,12 @@
 A constraint knows the tokens so far and answers for those that follow them. In a step of the
 batch it comes up three times, and nowhere else:
 
-    drafts   what it is sure of is a draft that cannot fail, in place of one from the input
+    drafts   what it is sure of is a draft that cannot fail; one from the input may go beyond it
     masks    best and drawn tokens are chosen among those allowed, behind each token of a draft
     push     it hears the tokens that a row took
 
-Steps are not computed ahead of rows that have one: their masks wait for the tokens.
+What an output has to begin with is evaluated with the prompt, and an end that is sure takes no
+step. Steps are not computed ahead of rows that have one: their masks wait for the tokens.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ class Constraint(Protocol):
     """What one row may say. Its state moves with `push` alone."""
 
     def forced(self, limit: int) -> list[int]:
-        """Return the tokens that alone can come now, in order, at most `limit`."""
+        """Return the tokens that alone can come now, in order, at most `limit`; the end, too."""
         ...
 
     def allowed(self, draft: Sequence[int]) -> np.ndarray:
         """Return which tokens may follow each part of a draft: bool (1 + len(draft), V).
 
         Row i is for the first i tokens of it; after one that is not allowed nothing matters.
+        V may be another than the logits': what they have beyond it is not allowed.
         """
         ...
 
@@ -47,10 +49,12 @@ def mask(
     """
     if all(constraint is None for constraint in constraints):
         return logits
-    shape = logits.shape if logits.ndim == 3 else (logits.shape[0], 1, logits.shape[1])
+    mx.async_eval(logits)  # on their way while the masks are made
+    *_, num_tokens = shape = logits.shape if logits.ndim == 3 else (len(logits), 1, logits.shape[1])
     may = np.ones(shape, bool)
     for row, constraint in enumerate(constraints):
         if constraint is not None:
-            allowed = constraint.allowed(drafts[row] if drafts else ())
-            may[row, : len(allowed)] = allowed
+            allowed = constraint.allowed(drafts[row] if drafts else ())[:, :num_tokens]
+            may[row, : len(allowed), : allowed.shape[1]] = allowed
+            may[row, : len(allowed), allowed.shape[1] :] = False
     return mx.where(mx.array(may.reshape(logits.shape)), logits, -mx.inf)

@@ -185,7 +185,7 @@ def prefix_key(base: Base, program: Program, tokens: Sequence[int], *, alone: bo
         "weights": weights,
         "form": base.form,
         "alone": alone,
-        "program": program.digest(),
+        "program": program.digest(typed=False),
         "prefix": _hash(program.template.prefix.encode()),
         "tokens": _hash(json.dumps([*tokens]).encode()),
         "device": mx.default_device().type.name,

@@ -1,9 +1,4 @@
-"""The one judge of whether outputs are right: exact match, both sides stripped.
-
-`test`, `demo`, `bench accuracy` and whatever decides by accuracy use it, so that one number means
-one thing. A case that could not be run is wrong. Accuracies come with Wilson's 95 % interval
-(Wilson, 1927): with few cases it is wide, and says so.
-"""
+"""Cases as a function left them: right or wrong, and how often."""
 
 from __future__ import annotations
 
@@ -12,13 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from .cases import Case
-from .errors import OptionError, PawError
-from .functions import Function, as_input
-from .rows.flow import outcomes
-from .runner import Options, Result
+from ..cases import Case
+from ..errors import OptionError, PawError
+from ..functions import Function, as_input
+from ..output import Decision
+from ..rows.flow import outcomes
+from ..runner import Options, Result
+from .decisions import Decisions
+from .ranking import ndcg
 
 _Z = 1.959964  # of 95 %, two-sided
 
@@ -27,7 +26,9 @@ _Z = 1.959964  # of 95 %, two-sided
 class Judged:
     """A case as it stands, and what came of it; `error` says why it could not be run.
 
-    `finish_reason` is the result's: an output of `length` was cut before its end.
+    `finish_reason` is the result's: an output of `length` was cut before its end. `decision` is
+    there if the output is one of some labels; one that abstained is judged by what it said.
+    `group` and `grade` are the case's.
     """
 
     input: str
@@ -35,16 +36,24 @@ class Judged:
     output: str
     error: str | None = None
     finish_reason: str | None = None
+    decision: Decision | None = None
+    group: str | None = None
+    grade: float | None = None
 
     @classmethod
     def of(cls, case: Case, answer: str | Result | PawError) -> Judged:
         """Judge one answer."""
+        judged = cls(case.input, case.output, "", group=case.group, grade=case.grade)
         if isinstance(answer, PawError):
-            return cls(case.input, case.output, "", str(answer))
+            return replace(judged, error=str(answer))
         if isinstance(answer, str):
-            return cls(case.input, case.output, answer.strip())
-        text = answer.text.strip()
-        return cls(case.input, case.output, text, finish_reason=answer.finish_reason)
+            return replace(judged, output=answer.strip())
+        return replace(
+            judged,
+            output=answer.text.strip(),
+            finish_reason=answer.finish_reason,
+            decision=answer.decision,
+        )
 
     @property
     def right(self) -> str:
@@ -60,6 +69,14 @@ class Judged:
     def is_whole(self) -> bool:
         """Whether the output was not cut before its end."""
         return self.finish_reason != "length"
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        told = asdict(replace(self, decision=None))
+        for name in ("decision", "group", "grade"):
+            if told[name] is None:
+                del told[name]
+        return told | ({"decision": self.decision.record()} if self.decision else {})
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,32 @@ class Report:
     def labels(self) -> list[str]:
         """The outputs that are right for some case, sorted."""
         return sorted({one.right for one in self.judged})
+
+    @property
+    def decisions(self) -> Decisions | None:
+        """What is known of calls that chose among labels; None if none did."""
+        pairs = [(one.decision, one.right) for one in self.judged if one.decision]
+        return Decisions(pairs) if pairs else None
+
+    @property
+    def ndcg(self) -> float | None:
+        """The mean NDCG of the groups, ranked by the expected place in the order of the labels.
+
+        A case's grade is its own, or without any its right label's place from the last (0). A
+        case that could not be run is ranked last. None if cases have neither grade nor group.
+        """
+        if (decisions := self.decisions) is None:
+            return None
+        labels = reversed(list(decisions.pairs[0][0].probabilities))
+        by_label = {label: place for place, label in enumerate(labels)}
+        graded = any(one.grade is not None for one in self.judged)
+        groups: dict[str | None, list[tuple[float, float]]] = {}
+        for one in self.judged:
+            if (one.grade if graded else one.group) is not None:
+                score = one.decision.score if one.decision else -1.0
+                grade = by_label.get(one.right, 0) if one.grade is None else one.grade
+                groups.setdefault(one.group, []).append((score, grade))
+        return ndcg(groups.values())
 
     def confusion(self) -> Counter[tuple[str, str | None]]:
         """Count (right, output); an output that is no label, or an error, is None."""
