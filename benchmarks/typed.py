@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -22,6 +23,7 @@ import click
 from paw_mlx import formats, hub, prompts
 from paw_mlx.benchmarks.batch import EXAMPLES
 from paw_mlx.cases import Case, read_cases
+from paw_mlx.errors import OutputError
 from paw_mlx.functions import Function
 from paw_mlx.interpreter import Interpreter
 from paw_mlx.machine import card
@@ -119,7 +121,7 @@ def measure_mask(interpreter: Interpreter) -> dict[str, float]:
         seconds = {"free": 0.0, "masked": 0.0}
         for round_ in range(ROUNDS + 1):
             for name, program in (("free", free), ("masked", masked)):
-                spent = _decode_seconds(interpreter, program, rows, options)
+                spent = _step_seconds(interpreter, program, rows, options)
                 seconds[name] += spent if round_ else 0.0  # the first one warms up
         found[f"mask_ratio_{rows}_rows"] = seconds["masked"] / seconds["free"]
     return found
@@ -139,19 +141,21 @@ def _write(interpreter: Interpreter, task: str) -> Program:
     return Program(template, None, interpreter.profile.repo)
 
 
-def _decode_seconds(
-    interpreter: Interpreter, program: Program, rows: int, options: Options
-) -> float:
-    """Return seconds per forward pass of rows that decode together, prompts excepted."""
+def _step_seconds(interpreter: Interpreter, program: Program, rows: int, options: Options) -> float:
+    """Return seconds per forward pass of rows that decode together, their prompts included."""
+    start = time.perf_counter()
     futures = [interpreter.submit(program, f"{_LETTER} {i}", options) for i in range(rows)]
-    results = [_result(future) for future in futures]
-    return sum(r.decode_s / max(1, r.num_steps - 1) for r in results) / rows
+    steps = max(_count_steps(future, options) for future in futures)
+    return (time.perf_counter() - start) / steps
 
 
-def _result(future: Any) -> Result:
-    """Wait for a result; a masked one is cut at its limit, and told by its error."""
-    result: Result = future.result()
-    return result
+def _count_steps(future: Future[Result], options: Options) -> int:
+    """Wait for a result, and count its forward passes: its limit, if that cut a masked one."""
+    try:
+        return future.result().num_steps
+    except OutputError:
+        assert options.max_tokens
+        return options.max_tokens
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,8 @@ from ..cases import Case
 from ..errors import OptionError
 from ..evaluation import Judged, Report, judge
 from ..functions import Function
-from ..output import Labels
-from .temperature import Fit, Rows, fit_temperature
+from ..output import Decision, Labels, Probabilities
+from .temperature import HIGHEST, LEAST, Fit, Rows, fit_temperature
 from .threshold import Threshold, check_promise, choose_threshold
 
 
@@ -59,9 +60,10 @@ def calibrate(
             f"labels are calibrated, and the program's output is {labels.kind}",
             hint="Say which they are: --labels A,B,…",
         )
-    plain = replace(labels, temperature=1.0, threshold=None)
-    function = Function(function.runner, replace(function.program, output=plain))
-    report = judge(function, cases, on_case=on_case)
+    # The higher the temperature, the more is known of labels that are nowhere near.
+    hot = replace(labels, temperature=HIGHEST, threshold=None)
+    function = Function(function.runner, replace(function.program, output=hot))
+    report = _cool(judge(function, cases, on_case=on_case), replace(hot, temperature=1.0))
     if not report.decisions:
         first = report.judged[0].error
         raise OptionError(f"none of the {len(report.judged)} cases could be run: {first}")
@@ -71,3 +73,18 @@ def calibrate(
     fit = fit_temperature(fitting)
     calls = choosing.calls(fit.temperature)
     return Calibration(fit, choose_threshold(*calls, max_error, confidence), report)
+
+
+def _cool(report: Report, labels: Labels) -> Report:
+    """Return a report of labels that were asked at HIGHEST as if that had been at temperature 1."""
+
+    def cool(decision: Decision) -> Decision:
+        logs = [HIGHEST * math.log(max(p, LEAST)) for p in decision.probabilities.values()]
+        shares = labels.shares(logs)
+        told = Probabilities(labels, shares)
+        return replace(decision, probability=told[decision.label], probabilities=told)
+
+    judged = [
+        replace(one, decision=cool(one.decision)) if one.decision else one for one in report.judged
+    ]
+    return replace(report, judged=judged)

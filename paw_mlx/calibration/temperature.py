@@ -19,7 +19,7 @@ NUM_FOLDS = 5
 MIN_CASES = 10
 LOWEST, HIGHEST = 0.1, 10.0  # temperatures
 _HALVINGS = 50  # of what a bisection begins with
-_LEAST = 5e-324  # a float's least
+LEAST = 5e-324  # a float's least
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,7 +46,7 @@ class Rows:
         for one in judged:
             if one.decision:
                 shares = one.decision.probabilities
-                logs.append([math.log(max(share, _LEAST)) for share in shares.values()])
+                logs.append([math.log(max(share, LEAST)) for share in shares.values()])
                 right.append([*shares].index(one.right) if one.right in shares else -1)
                 inputs.append(numbers[one.input])
         return cls(np.array(logs), np.array(right), np.array(inputs))
@@ -78,7 +78,7 @@ class Rows:
         """Return the mean of -ln(probability of the right label), where it is one, in nats."""
         known = np.flatnonzero(self.right >= 0)
         shares = self.shares(temperature)[known, self.right[known]]
-        return float(-np.log(np.maximum(shares, _LEAST)).mean())
+        return float(-np.log(np.maximum(shares, LEAST)).mean())
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_CALL = 4  # held back at most for each call: repeated inputs, and rows behind a slow one
 MAX_REMEMBERED = 8192  # results
+MAX_PROBABILITIES = 4 << 20  # of labels, in all the results that are remembered
 MAX_HELD_CHARS = 16 << 20  # of the rows that are held
 
 Item = TypeVar("Item")
@@ -213,7 +214,7 @@ class _Flow(Generic[Item]):
                 self._rows.extend(call.rows)
                 if self._once and not isinstance(answer, PawError):
                     self._known[call.key] = answer
-                    if len(self._known) > MAX_REMEMBERED:
+                    if len(self._known) > _most_remembered(answer):
                         self._known.popitem(last=False)
         except Empty:
             pass
@@ -226,6 +227,13 @@ class _Flow(Generic[Item]):
             self._num_chars -= row.num_chars
             assert row.call.answer is not None
             yield Outcome(row.item, row.call.answer, row.repeated)
+
+
+def _most_remembered(result: Result) -> int:
+    """Return how many results like this one may be held: with thousands of labels, fewer."""
+    if not result.decision:
+        return MAX_REMEMBERED
+    return min(MAX_REMEMBERED, MAX_PROBABILITIES // len(result.decision.probabilities))
 
 
 def _take_answer(future: Future[Result] | None) -> Result | PawError:

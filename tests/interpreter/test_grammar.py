@@ -11,12 +11,14 @@ from dataclasses import replace
 import pytest
 import tiny
 import tiny_gguf
+from engine_room import batch_of, inside
 from random_types import Type, check, make_type
 from tokenizers import normalizers
 
 from paw_mlx import Interpreter, Labels, OptionError, Options, OutputError, Program, Regex, Schema
+from paw_mlx.device import assume_gpu
 from paw_mlx.interpreter.base.tokenizer import Tokenizer
-from paw_mlx.interpreter.engine import grammar
+from paw_mlx.interpreter.engine import grammar, step
 from paw_mlx.prompts import pseudo_program
 
 INPUTS = ["the disk is full", "picnic on Friday", "0 1 0 1 0 1", "Grüße", "the server is down"]
@@ -78,6 +80,30 @@ def test_drawn_outputs_keep_to_their_type_and_vary(interpreter, family):
     said = {function.run("picnic", temperature=2.0, seed=seed).text for seed in range(30)}
     assert all(re.fullmatch(FORM, text) for text in said)
     assert len(said) > 10
+
+
+def test_a_seed_draws_the_same_beside_other_rows(interpreter, family):
+    program, free = typed(tiny.program(family, 1), INVOICE), tiny.program(family, 2)
+    drawn = [Options(temperature=2.0, seed=seed) for seed in range(12)]
+    alone = [interpreter.run(program, "picnic", options).text for options in drawn]
+    calls = [interpreter.submit(program, "picnic", options) for options in drawn]
+    beside = [interpreter.submit(free, text, Options(max_tokens=60)) for text in INPUTS]
+    assert [call.result(60).text for call in calls] == alone
+    assert len(set(alone)) > 4
+    assert all(call.result(60).num_steps for call in beside)
+
+
+def test_compiled_steps_say_the_same(folder, family, monkeypatch):
+    monkeypatch.setattr(step, "PATIENCE", 2)
+    ruled, free = typed(tiny.program(family, 1), INVOICE), tiny.program(family, 2)
+    jobs = [(p, text, Options(max_tokens=50)) for text in INPUTS for p in (ruled, free)]
+    with Interpreter.load(str(folder), max_rows=4) as plain:
+        expected = [plain.run(*job).text for job in jobs]
+    with Interpreter.load(str(folder), max_rows=4) as compiled, assume_gpu():
+        batch_of(compiled).ahead = True
+        calls = [compiled.submit(*job) for job in jobs]
+        assert [call.result(60).text for call in calls] == expected
+        assert inside(compiled, lambda batch: len(batch._step._traces)) > 2
 
 
 class Unforced:
@@ -165,6 +191,15 @@ def test_a_row_whose_window_is_full_fails_alone(interpreter, family):
         interpreter.run(program, text)
     assert caught.value.hints == ["Shorten the input."]
     assert re.fullmatch(FORM, interpreter.run(program, "0").text)
+
+
+def test_what_it_begins_with_counts_towards_the_limit(interpreter, family):
+    program = typed(tiny.program(family, 1), Regex("abcdefgh(x|y)ijklmnopq"))
+    num = interpreter.run(program, "disk").output_tokens - 1  # without the end
+    for less in range(1, num):
+        with pytest.raises(OutputError, match=f"^{less} tokens, which are the most"):
+            interpreter.run(program, "disk", Options(max_tokens=less))
+    assert interpreter.run(program, "disk", Options(max_tokens=num)).finish_reason == "stop"
 
 
 def test_an_end_needs_no_token_below_the_limit(interpreter, family):

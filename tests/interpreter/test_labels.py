@@ -29,7 +29,9 @@ from paw_mlx import (
     Regex,
 )
 from paw_mlx.adapter import Adapter
+from paw_mlx.device import assume_gpu
 from paw_mlx.interpreter.adapters import lora
+from paw_mlx.interpreter.engine import step
 from paw_mlx.interpreter.engine.kv import KV
 from paw_mlx.interpreter.models.load import Base, load_base
 
@@ -165,6 +167,22 @@ def test_rows_that_choose_move_to_the_places_of_those_that_leave(interpreter, ap
     assert [f.result().output_tokens for f in leaving] == [2, 3, 4]
 
 
+def test_compiled_steps_decide_the_same(folder, apart, family, monkeypatch):
+    monkeypatch.setattr(step, "PATIENCE", 2)
+    programs = [typed(family, [FAR + end for end in "abc"]), typed(family, SHARED, 2)]
+    free, options = tiny.program(family, 3), Options(max_tokens=40)
+    with Interpreter.load(str(folder), max_rows=4) as plain:
+        alone = [plain.run(free, text, options).text for text in INPUTS]
+    with Interpreter.load(str(folder), max_rows=4) as compiled, assume_gpu():
+        batch_of(compiled).ahead = True
+        beside = [compiled.submit(free, text, options) for text in INPUTS]
+        choosing = [(p, text, compiled.submit(p, text)) for text in INPUTS for p in programs]
+        assert [future.result(60).text for future in beside] == alone
+        for program, text, future in choosing:
+            assert_as_expected(apart, program, text, future.result(60).decision)
+        assert inside(compiled, lambda batch: len(batch._step._traces)) > 2
+
+
 def test_an_unsure_choice_is_not_said(interpreter, family):
     program = typed(family, APART, threshold=0.999, otherwise="UNSURE")
     result = interpreter.run(program, INPUTS[0])
@@ -189,6 +207,20 @@ def test_a_temperature_draws_labels_by_their_probability(interpreter, family):
     assert interpreter.run(program, INPUTS[1], coldest).text == decision.label
     again = Options(temperature=1.0, seed=5)
     assert interpreter.run(program, "x", again).text == interpreter.run(program, "x", again).text
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0, 4.0])
+def test_a_calibrated_temperature_looks_at_what_it_makes_likely(
+    interpreter, apart, family, temperature
+):
+    plain, text = typed(family, MANY[:600]), INPUTS[0]
+    result = interpreter.run(typed(family, MANY[:600], temperature=temperature), text)
+    log_p = np.array([*expected(apart, plain, text).values()]) / temperature
+    wanted = np.exp(log_p - np.logaddexp.reduce(log_p))
+    assert [*result.decision.probabilities.values()] == pytest.approx(wanted, abs=2e-5)
+    usual = interpreter.run(plain, text).num_steps
+    drawn = interpreter.run(plain, text, Options(temperature=temperature, seed=1)).num_steps
+    assert (drawn > usual) == (result.num_steps > usual) == (temperature > 1)
 
 
 def test_a_stream_gives_the_label_whole(interpreter, family):

@@ -219,13 +219,13 @@ class Batch:
         """Return what a forward pass over drafts gives: tokens up to each row's first wrong one."""
         fed = [[row.last, *draft] for row, draft in zip(self.rows, drafts, strict=True)]
         logits = self._forward(_pad(fed))
-        first = self._choose_tokens(self.rows, logits[:, 0])
         ask([row.search for row in self.rows], logits)
         finite = mx.isfinite(logits[..., 0])  # (B, T), before what may not be said is masked
         logits = mask(logits, [row.constraint for row in self.rows], drafts)
-        best = mx.argmax(logits, axis=-1)
-        mx.eval(best, first, finite)
-        taken, right, sound = first.read(), np.array(best).tolist(), np.array(finite).tolist()
+        arrays = _choose(self.rows, logits[:, 0]), mx.argmax(logits, axis=-1), finite
+        mx.eval(arrays)
+        first, right, sound = (np.array(array).tolist() for array in arrays)
+        taken = [[token] if ok[0] else [] for token, ok in zip(first, sound, strict=True)]
         for i, (row, draft, new) in enumerate(zip(self.rows, drafts, taken, strict=True)):
             if row.search:
                 row.length += 1 + len(draft)
@@ -236,9 +236,11 @@ class Batch:
                 row.length += 1
                 continue
             num = next((n for n, token in enumerate(draft) if token != right[i][n]), len(draft))
-            new[:] = right[i][: num + 1]
-            if row.sampler:  # all of the draft was forced, and what follows is drawn
-                new[num] = np.array(row.sampler(logits[i : i + 1, num])).tolist()[0]
+            if not row.sampler:
+                new[:] = right[i][: num + 1]
+            elif num:  # all of this was forced; each token has a draw, as in steps of one
+                *_, drawn = [row.sampler(logits[i : i + 1, n]) for n in range(1, num + 1)]
+                new[:] = [*right[i][:num], *np.array(drawn).tolist()]
             if False in sound[i][: len(draft) + 1]:  # the next step sees it where it belongs
                 del new[sound[i].index(False) :]
                 self.slots.wipe(i, row.length + len(new))
@@ -257,16 +259,8 @@ class Batch:
 
         Overflow is seen before what may not be said is masked, which makes logits infinite.
         """
-        logit = logits[:, 0]
-        logits = mask(logits, [row.constraint for row in rows])
-        tokens = mx.argmax(logits, axis=-1)
-        if any(row.sampler for row in rows):
-            drawn = [
-                row.sampler(logits[i : i + 1]) if row.sampler else tokens[i : i + 1]
-                for i, row in enumerate(rows)
-            ]
-            tokens = mx.concatenate(drawn)
-        return Choice(tokens, logit)
+        masked = mask(logits, [row.constraint for row in rows])
+        return Choice(_choose(rows, masked), logits[:, 0])
 
     def _must_wait(self) -> bool:
         """Return whether the next step waits for tokens: for a mask, a path, or a draft."""
@@ -317,6 +311,18 @@ class Batch:
         if self._next:
             rows = mx.array(order)
             self._next = Choice(*(part[rows] for part in self._next)) if order else None
+
+
+def _choose(rows: Sequence[Generation], logits: mx.array) -> mx.array:
+    """Return the best token of each row, or the one that its sampler draws, of logits (B, V)."""
+    tokens = mx.argmax(logits, axis=-1)
+    if not any(row.sampler for row in rows):
+        return tokens
+    drawn = [
+        row.sampler(logits[i : i + 1]) if row.sampler else tokens[i : i + 1]
+        for i, row in enumerate(rows)
+    ]
+    return mx.concatenate(drawn)
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> mx.array:

@@ -134,10 +134,10 @@ class Generation:
         tokens = tokens[:ended]
         if self.constraint is not None:
             self.constraint.push(tokens)
-            tokens += self._ending(tokens)
         if not self.num_tokens:
             self._times.append(time.perf_counter())
             tokens = self.opening + tokens
+        tokens += self._ending(tokens)
         if self._lookup:
             self._lookup.push(tokens)
         has_end = tokens[-1] in self._ends

@@ -28,7 +28,7 @@ from ...output import Decision, Labels
 from ...runner import Options
 from ..models.load import Base
 
-_NEGLIGIBLE = math.log(1e-5)  # of the labels' mass, below which no path is looked at any more
+_NEGLIGIBLE = math.log(1e-5)  # of all labels' weight, below which no path is looked at any more
 _Tokens = tuple[int, ...]
 
 
@@ -119,8 +119,10 @@ class Search:
     def __init__(self, trie: Trie, options: Options) -> None:
         self._trie, self._options = trie, options
         self._found: dict[int, float] = {}  # the log-probability of a label
-        self._known = -math.inf  # that of all of these
-        self._open = {trie.root: 0.0}  # that of a node, not yet heard
+        # By it p ** (1 / temperature) is what a label weighs: in the decision, or in a draw.
+        self._temperature = trie.output.temperature * max(1.0, options.temperature)
+        self._known = -math.inf  # the logarithm of what all that are found weigh
+        self._open = {trie.root: (math.inf, 0.0)}  # of a node not yet heard: `_most`, its own log
         self._held: _Tokens = ()  # tokens behind the prompt in the row's slot
         self._asked = [(0, trie.root)]  # nodes, and where in what was fed last
         self._heard: Heard | None = None
@@ -158,17 +160,18 @@ class Search:
         """
         for number, (_, node) in enumerate(self._asked, self._first):
             assert self._heard is not None
-            after = self._open.pop(node) + self._heard.log_shares(number)
-            found = {}
+            after = self._open.pop(node)[1] + self._heard.log_shares(number)
+            known = [self._known]
             for log_p, leads_to in zip(after.tolist(), node.following.leads_to, strict=True):
                 if isinstance(leads_to, Node):
-                    self._open[leads_to] = log_p
+                    self._open[leads_to] = self._most(log_p, len(leads_to.labels)), log_p
                 else:
-                    found[leads_to] = log_p
-            self._found |= found
-            self._known = _add_logs(self._known, *found.values())
+                    self._found[leads_to] = log_p
+                    known.append(log_p / self._temperature)
+            self._known = _add_logs(*known)
         self._heard = None
-        return not _add_logs(*self._open.values()) > self._known + _NEGLIGIBLE
+        left = _add_logs(*(most for most, _ in self._open.values()))
+        return not left > self._known + _NEGLIGIBLE
 
     def decide(self) -> tuple[Decision, int]:
         """Return the decision, and how many tokens told its label from all others.
@@ -178,7 +181,7 @@ class Search:
         """
         output, options = self._trie.output, self._options
         log_p = [self._found.get(label, -math.inf) for label in range(len(output.labels))]
-        for node, node_log_p in self._open.items():
+        for node, (_, node_log_p) in self._open.items():
             for label in node.labels:
                 log_p[label] = node_log_p - math.log(len(node.labels))
         choice = _draw(output.shares(log_p), options) if options.temperature else None
@@ -186,6 +189,14 @@ class Search:
             log_p, threshold=options.threshold, otherwise=options.otherwise, choice=choice
         )
         return decision, self._trie.num_tokens[output.places[decision.label]]
+
+    def _most(self, log_p: float, num_labels: int) -> float:
+        """Return the logarithm of what so many labels, together so likely, weigh at most.
+
+        That is if they share it evenly, or below temperature 1 if one has it all (Jensen).
+        """
+        beta = 1 / self._temperature
+        return beta * log_p + max(0.0, 1 - beta) * math.log(num_labels)
 
 
 class Heard:
