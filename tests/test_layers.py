@@ -33,7 +33,7 @@ FLOORS = (
         "runner",
         "spec_output",
     },
-    {"formats", "hub", "service", "store", "wheels", "cases", "rows"},
+    {"formats", "hub", "service", "store", "wheels", "cases", "corpus", "rows"},
     {"functions", "device"},
     {"machine", "evaluation", "calibration"},
     {"interpreter"},

@@ -1,6 +1,7 @@
 """What accuracy is measured on: functions, each a spec with examples to test and to learn from.
 
     fuzzybench[/SPLIT]  the verified test of the paper, from the hub; splits test and test_clean
+    functions           those of `functions/test.jsonl`: written by hand, and kept for tests
     bgl, clinc          in the folder that PAW_MLX_EVAL_DATA names
     a file              parquet, jsonl or csv with the columns spec, input and output (category
                         if it has one), or a log whose first field is its truth, as Loghub's BGL
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 
 from paw_mlx import hub, settings
 from paw_mlx.cases import Case, read_cases
+from paw_mlx.corpus import FuzzyFunction, read_corpus
 from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
 from paw_mlx.hub import client
 from paw_mlx.rows.jsonl import numbered_lines, read_jsonl
@@ -37,6 +39,7 @@ BGL_SPEC = (
     "Return ONLY one of: ALERT, QUIET"
 )
 CLINC_SPEC = "Name the intent of what somebody says to a voice assistant. Return ONLY one of: "
+FUNCTIONS = Path(__file__).parents[1] / "functions"
 _IN_FOLDER = {"bgl": "loghub/bgl_dev.log", "clinc": "clinc"}  # of evaluation data
 _COLUMNS = ("spec", "input", "output")
 _LABEL_WORDS = 4
@@ -134,6 +137,9 @@ def load(
     `halve` sets half of each function's apart for that. NotFound, FormatError, HubError
     or OptionError.
     """
+    if reference == "functions":
+        tasks = [_make_task(function) for function in read_corpus([FUNCTIONS / "test.jsonl"])]
+        return halved(tasks, seed) if halve else tasks
     path = _find(reference, offline or settings.offline())
     if train and (path.is_dir() or path.suffix == ".log"):
         raise OptionError(f"{reference} has rows to learn from, and takes no others")
@@ -214,6 +220,12 @@ def read_examples(path: Path) -> Iterator[tuple[str, Example]]:
         raise FormatError(f"{path} holds no rows")
 
 
+def _make_task(function: FuzzyFunction) -> Task:
+    """Ask for a function by the first of its specs."""
+    cases = (Example(case.input, case.output, function.kind) for case in function.cases)
+    return Task.of(function.specs[0], cases)
+
+
 def _find(reference: str, offline: bool) -> Path:
     """The path that a reference means; what is on the hub is fetched."""
     name, _, split = reference.partition("/")
@@ -229,7 +241,9 @@ def _find(reference: str, offline: bool) -> Path:
             )
         path = folder / _IN_FOLDER[reference]
     if not path.exists():
-        raise NotFound(f"no such file or folder: {path}", hint="Or: fuzzybench, bgl, clinc.")
+        raise NotFound(
+            f"no such file or folder: {path}", hint="Or: functions, fuzzybench, bgl, clinc."
+        )
     return path
 
 

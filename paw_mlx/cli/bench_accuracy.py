@@ -83,10 +83,11 @@ def command(
 ) -> None:
     """Ask the functions in DATA by several methods, and count exact matches.
 
-    DATA is `fuzzybench` or `fuzzybench/test_clean`; `bgl` or `clinc`, in the folder that
-    PAW_MLX_EVAL_DATA names; or a path: a parquet, jsonl or csv file of rows spec, input,
-    output, a log as Loghub's, a folder as CLINC's. Compiler and baseline have to be on this
-    machine: what cannot run is a row that says why. An interrupted run goes on where it was.
+    DATA is `functions`, 60 of them that come along; `fuzzybench` or `fuzzybench/test_clean`;
+    `bgl` or `clinc`, in the folder that PAW_MLX_EVAL_DATA names; or a path: a parquet, jsonl or
+    csv file of rows spec, input, output, a log as Loghub's, a folder as CLINC's. Compiler and
+    baseline have to be on this machine: what cannot run is a row that says why. An interrupted
+    run goes on where it was.
     """
     from .. import machine
     from ..benchmarks.accuracy import study, tasks
