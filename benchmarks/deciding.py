@@ -21,11 +21,11 @@ import numpy as np
 
 from paw_mlx import formats, hub
 from paw_mlx.benchmarks.batch import EXAMPLES
-from paw_mlx.calibration import Rows, choose_threshold, fit_temperature
+from paw_mlx.calibration import Rows, calibrate, fit_and_choose
 from paw_mlx.cases import Case, read_cases
 from paw_mlx.evaluation import calibration_error, judge, reliability
 from paw_mlx.interpreter import Interpreter
-from paw_mlx.output import Labels
+from paw_mlx.output import TEXT, Labels
 from paw_mlx.program import Program
 
 SPLITS = 20
@@ -45,8 +45,8 @@ def main(
     report = {}
     with Interpreter.load(str(hub.resolve_base("smollm2-135m"))) as interpreter:
         for name, typed, rows in _find_subjects(program, cases):
-            judged = judge(interpreter.function(typed), rows)
-            free = judge(interpreter.function(replace(typed, output=Program.output)), rows)
+            judged = calibrate(interpreter.function(typed), rows).report
+            free = judge(interpreter.function(replace(typed, output=TEXT)), rows)
             report[name] = {"cases": len(rows), "accuracy_free": free.accuracy}
             report[name] |= {"accuracy_typed": judged.accuracy}
             report[name] |= measure_splits(Rows.of(judged), max_error, confidence)
@@ -83,8 +83,8 @@ def measure_splits(rows: Rows, max_error: float, confidence: float) -> dict[str,
         half = np.random.default_rng(seed).permutation(inputs)[: len(inputs) // 2]
         chosen = np.isin(rows.inputs, half)
         cases, others = rows.where(chosen), rows.where(~chosen)
-        temperature = fit_temperature(cases).temperature
-        found = choose_threshold(*cases.calls(temperature), max_error, confidence)
+        fit, found = fit_and_choose(cases, max_error, confidence)
+        temperature = fit.temperature
         before.append(calibration_error(reliability(*others.calls(1.0))))
         after.append(calibration_error(reliability(*others.calls(temperature))))
         if found.value is None:

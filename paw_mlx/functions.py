@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -14,6 +13,7 @@ from .errors import OptionError, PawError
 from .output import Decision, Labels
 from .program import Program
 from .rows import flow
+from .rows.best import take_best
 from .runner import Options, Pieces, Result, Runner, check_text
 
 
@@ -70,15 +70,10 @@ class Function:
         more in memory. Errors are those of `map` and `decide`.
         """
         self._check_labels()
-        if top is not None and top < 1:
-            raise OptionError(f"top must be at least 1, not {top}")
         rows = (((index, text), as_input(text)) for index, text in enumerate(_many(texts)))
         chosen = _options(None, changes)
         with closing(flow.outcomes(self.runner, self.program, rows, chosen)) as found:
-            ranked = map(_rank, found)
-            if top is None:
-                return sorted(ranked, key=lambda one: -one.score)
-            return heapq.nlargest(top, ranked, key=lambda one: one.score)
+            return take_best(map(_rank, found), top, lambda one: one.score)
 
     def run(self, text: str, options: Options | None = None, **changes: Any) -> Result:
         """Return the output for one input, with token counts and seconds."""

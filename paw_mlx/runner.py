@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from .errors import OptionError, OutputError
@@ -106,8 +106,8 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        told = asdict(replace(self, output=TEXT, decision=None))
-        del told["output"], told["decision"]
+        names = (field.name for field in fields(self) if field.name not in ("output", "decision"))
+        told = {name: getattr(self, name) for name in names}
         told |= {"seconds": self.seconds, "tok_s": self.tok_s}
         return told | (self.decision.record() if self.decision else {})
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from paw_mlx import hub, settings
 from paw_mlx.cases import Case, read_cases
-from paw_mlx.corpus import FuzzyFunction, read_corpus
+from paw_mlx.corpus import read_corpus
 from paw_mlx.errors import FormatError, HubError, NotFound, OptionError, listed
 from paw_mlx.hub import client
 from paw_mlx.rows.jsonl import numbered_lines, read_jsonl
@@ -39,7 +39,7 @@ BGL_SPEC = (
     "Return ONLY one of: ALERT, QUIET"
 )
 CLINC_SPEC = "Name the intent of what somebody says to a voice assistant. Return ONLY one of: "
-FUNCTIONS = Path(__file__).parents[1] / "functions"
+FUNCTIONS = Path(__file__).parents[1] / "functions" / "test.jsonl"
 _IN_FOLDER = {"bgl": "loghub/bgl_dev.log", "clinc": "clinc"}  # of evaluation data
 _COLUMNS = ("spec", "input", "output")
 _LABEL_WORDS = 4
@@ -137,9 +137,6 @@ def load(
     `halve` sets half of each function's apart for that. NotFound, FormatError, HubError
     or OptionError.
     """
-    if reference == "functions":
-        tasks = [_make_task(function) for function in read_corpus([FUNCTIONS / "test.jsonl"])]
-        return halved(tasks, seed) if halve else tasks
     path = _find(reference, offline or settings.offline())
     if train and (path.is_dir() or path.suffix == ".log"):
         raise OptionError(f"{reference} has rows to learn from, and takes no others")
@@ -150,7 +147,7 @@ def load(
     known = _by_spec(read_examples(train)) if train else {}
     tasks = [
         Task.of(spec, examples, known.get(spec, ()))
-        for spec, examples in _by_spec(read_examples(path)).items()
+        for spec, examples in _by_spec(_read(reference, path)).items()
     ]
     return halved(tasks, seed) if halve and not train else tasks
 
@@ -220,10 +217,14 @@ def read_examples(path: Path) -> Iterator[tuple[str, Example]]:
         raise FormatError(f"{path} holds no rows")
 
 
-def _make_task(function: FuzzyFunction) -> Task:
-    """Ask for a function by the first of its specs."""
-    cases = (Example(case.input, case.output, function.kind) for case in function.cases)
-    return Task.of(function.specs[0], cases)
+def _read(reference: str, path: Path) -> Iterator[tuple[str, Example]]:
+    """Read specs and examples; a function of the corpus is asked for by the first of its specs."""
+    if reference != "functions":
+        yield from read_examples(path)
+        return
+    for function in read_corpus([path]):
+        for case in function.cases:
+            yield function.specs[0], Example(case.input, case.output, function.kind)
 
 
 def _find(reference: str, offline: bool) -> Path:
@@ -231,6 +232,8 @@ def _find(reference: str, offline: bool) -> Path:
     name, _, split = reference.partition("/")
     if name == "fuzzybench":
         return _find_fuzzybench(split or "test", offline)
+    if reference == "functions":
+        return FUNCTIONS
     path = hub.local(reference) or Path(reference)
     if reference in _IN_FOLDER:
         folder = settings.eval_data()

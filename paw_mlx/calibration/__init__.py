@@ -5,7 +5,7 @@ a third of the cases is for the temperature and the rest for the threshold, whos
 be exact otherwise.
 """
 
-from .calibrate import Calibration, calibrate
+from .calibrate import Calibration, calibrate, fit_and_choose
 from .temperature import Fit, Rows, fit_temperature
 from .threshold import Threshold, check_promise, choose_threshold
 
@@ -17,5 +17,6 @@ __all__ = [
     "calibrate",
     "check_promise",
     "choose_threshold",
+    "fit_and_choose",
     "fit_temperature",
 ]

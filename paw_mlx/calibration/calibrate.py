@@ -67,12 +67,20 @@ def calibrate(
     if not report.decisions:
         first = report.judged[0].error
         raise OptionError(f"none of the {len(report.judged)} cases could be run: {first}")
-    fitting = choosing = Rows.of(report)
-    if len(labels.labels) > 2:
-        fitting, choosing = fitting.split(3)
+    return Calibration(*fit_and_choose(Rows.of(report), max_error, confidence), report)
+
+
+def fit_and_choose(rows: Rows, max_error: float, confidence: float) -> tuple[Fit, Threshold]:
+    """Fit a temperature to calls at temperature 1, and choose a threshold with it.
+
+    Of two labels all rows serve for both; of more, a third is for the temperature.
+    """
+    fitting = choosing = rows
+    if rows.logs.shape[1] > 2:
+        fitting, choosing = rows.split(3)
     fit = fit_temperature(fitting)
     calls = choosing.calls(fit.temperature)
-    return Calibration(fit, choose_threshold(*calls, max_error, confidence), report)
+    return fit, choose_threshold(*calls, max_error, confidence)
 
 
 def _cool(report: Report, labels: Labels) -> Report:

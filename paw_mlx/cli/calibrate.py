@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +75,13 @@ def command(
         reliability.check_plot(plot)
         check_writable(plot)
     fn = function(program, labels=chosen, **base)
-    num_done = count(1)
     with closing(fn.runner):
         found = calibrate(
             fn,
             rows,
             max_error=max_error,
             confidence=confidence,
-            on_case=lambda _: status.advance(next(num_done), len(rows)),
+            on_case=status.counting(len(rows)),
         )
         where = _keep(fn, found, otherwise, place)
     if chosen and where["path"]:

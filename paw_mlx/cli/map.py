@@ -12,7 +12,6 @@ import click
 
 from ..errors import PawError
 from ..rows.flow import Outcome
-from ..rows.formats import FORMATS
 from ..rows.part import Part, part_of
 from ..rows.row import Row, check_probable
 from ..rows.run import RowFiles, identity, is_complete, map_rows
@@ -22,7 +21,6 @@ from ..words import counted
 from .command import RowCommand
 from .common import to_json
 from .options import (
-    PATH,
     base_options,
     batch_option,
     decode_options,
@@ -30,7 +28,7 @@ from .options import (
     output_options,
 )
 from .progress_line import ProgressLine, notes
-from .rows import Stdout, open_file
+from .rows import Stdout, file_options, open_file
 from .specs import check_writable
 from .voice import say
 
@@ -42,17 +40,7 @@ if TYPE_CHECKING:
 @click.command(cls=RowCommand)
 @click.argument("program")
 @click.argument("file", required=False)
-@click.option(
-    "--format", "format_", type=click.Choice([*FORMATS]),
-    help="Of FILE.  [default: by its suffix, else lines]",
-)  # fmt: skip
-@click.option(
-    "--field", metavar="NAME", help="Which holds the input.  [default: input, text, the only one]"
-)
-@click.option(
-    "-o", "--output", metavar="OUT", type=PATH,
-    help="Write rows here, in the format of its suffix if it has one.",
-)  # fmt: skip
+@file_options
 @click.option("--output-field", metavar="NAME", help="Which gets the output.  [default: output]")
 @click.option("--probability-field", metavar="NAME", help="Gets the probability of the label.")
 @click.option("--unordered", is_flag=True, help="Rows as they are done, with their number.")

@@ -99,7 +99,7 @@ def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
         }
         return command(base=base, **others)
 
-    return _add(
+    return add_options(
         run,
         interpreter_option("Run on this base instead."),
         bits_option("Quantize the base on load; kept on disk."),
@@ -126,7 +126,7 @@ def decode_options(command: Callable[..., Any]) -> Callable[..., Any]:
         chosen = Options(max_tokens, temperature, seed, overflow=overflow)
         return command(options=chosen, **others)
 
-    return _add(
+    return add_options(
         run,
         max_tokens_option,
         click.option("--temperature", type=float, default=0.0, help="0 is greedy, the default."),
@@ -156,7 +156,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         typed |= {name: value for name, value in chosen.items() if value is not None}
         return command(typed=typed, **others)
 
-    return _add(
+    return add_options(
         run,
         *_TYPES,
         click.option(
@@ -182,14 +182,14 @@ def declare_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return command(declared=_declared(_read_type(labels, schema, regex), text), **others)
 
-    return _add(
+    return add_options(
         run, *_TYPES, click.option("--text", is_flag=True, help="Any text, whatever the spec says.")
     )
 
 
 def compiler_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what to compile with, and for: --compiler, --interpreter, --bits, --pseudo-compiler."""
-    return _add(
+    return add_options(
         command,
         compiler_option,
         interpreter_option("Compile for this base.  [default: qwen3-0.6b]"),
@@ -238,7 +238,7 @@ def _declared(typed: dict[str, Any], text: bool) -> Output | None:
     return TEXT if text else output_of(**typed)
 
 
-def _add(command: Callable[..., Any], *options: Decorator) -> Callable[..., Any]:
+def add_options(command: Callable[..., Any], *options: Decorator) -> Callable[..., Any]:
     """Give a command options, to be listed in this order."""
     for option in reversed(options):
         command = option(command)

@@ -11,8 +11,7 @@ import click
 from .. import files as disk
 from ..errors import PawError
 from ..rows.flow import Outcome
-from ..rows.formats import FORMATS
-from ..rows.rank import Ranked, open_ranked, rank_rows, show_ranked
+from ..rows.rank import RankedRow, open_ranked, rank_rows, show_ranked
 from ..rows.row import Row
 from ..rows.run import RowFiles
 from ..rows.tally import Tally
@@ -20,7 +19,6 @@ from ..words import counted
 from .command import RowCommand
 from .common import to_json
 from .options import (
-    PATH,
     base_options,
     batch_option,
     json_option,
@@ -28,7 +26,7 @@ from .options import (
     overflow_option,
 )
 from .progress_line import ProgressLine, notes
-from .rows import Stdout, open_file
+from .rows import Stdout, file_options, open_file
 from .specs import check_writable, read_labels
 from .voice import say
 
@@ -39,17 +37,7 @@ from .voice import say
 @click.option(
     "--top", metavar="K", type=click.IntRange(1), help="Only the best rows, and memory for them."
 )
-@click.option(
-    "--format", "format_", type=click.Choice([*FORMATS]),
-    help="Of FILE.  [default: by its suffix, else lines]",
-)  # fmt: skip
-@click.option(
-    "--field", metavar="NAME", help="Which holds the input.  [default: input, text, the only one]"
-)
-@click.option(
-    "-o", "--output", metavar="OUT", type=PATH,
-    help="Write rows here, in the format of its suffix if it has one.",
-)  # fmt: skip
+@file_options
 @click.option("--output-field", metavar="NAME", help="Which gets the score.  [default: score]")
 @labels_option
 @overflow_option
@@ -140,7 +128,7 @@ class _Watch:
             say(f"{tally.num_failed:,} of {rows} failed")
 
 
-def _write(files: RowFiles, ranked: list[Ranked], output: Path | None) -> None:
+def _write(files: RowFiles, ranked: list[RankedRow], output: Path | None) -> None:
     """Write the rows to a file, as a whole, or print them."""
     head = b"" if files.written == "lines" else files.writer.head
     if output is None:

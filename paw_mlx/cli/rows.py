@@ -1,17 +1,45 @@
-"""What `map` and `filter` share: where their rows come from, and where they go."""
+"""What the commands on rows share: where these come from, and where they go."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from ..errors import FieldError
+from ..rows.formats import FORMATS
 from ..rows.sink import Stream
 from ..rows.source import Input, open_input
+from .options import PATH, add_options
 from .streams import STDOUT, is_read
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how rows are read and where they are written: --format, --field, --output."""
+    return add_options(
+        command,
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice([*FORMATS]),
+            help="Of FILE.  [default: by its suffix, else lines]",
+        ),
+        click.option(
+            "--field",
+            metavar="NAME",
+            help="Which holds the input.  [default: input, text, the only one]",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            type=PATH,
+            help="Write rows here, in the format of its suffix if it has one.",
+        ),
+    )
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +55,7 @@ def command(
 
     options = Options(max_tokens)
     fn = function(program, **base, **typed)
-    num_done = count(1)
-    report = judge(fn, rows, options, on_case=lambda _: status.advance(next(num_done), len(rows)))
+    report = judge(fn, rows, options, on_case=status.counting(len(rows)))
     accuracy = report.accuracy
     if as_json:
         record = {"program_id": fn.program.id, "accuracy": accuracy, "cases": len(rows)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from itertools import count
 
 import click
 
@@ -66,6 +68,11 @@ class Status:
         if share:
             parts.append(left(time.perf_counter() - self._start, share))
         StatusLine.draw("  ".join(parts))
+
+    def counting(self, total: int) -> Callable[[object], None]:
+        """Return what draws the bar on by one of so many, each time it is called."""
+        num_done = count(1)
+        return lambda _: self.advance(next(num_done), total)
 
 
 status = Status()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError, PawError
+from ..errors import PawError
 from ..output import Schema
 from ..runner import Result
+from .best import take_best
 from .flow import Outcome, outcomes
 from .formats import format_of, open_writer
 from .row import Added, Row, check_probable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..program import Program
     from ..runner import Options, Runner
 
-Ranked = tuple[Row, Result | PawError]
+RankedRow = tuple[Row, Result | PawError]
 _NUMBER = Schema.of({"type": "number"})
 
 
@@ -66,7 +66,7 @@ def rank_rows(
     top: int | None = None,
     batch_size: int | None = None,
     on_row: Callable[[Outcome[Row]], None] = lambda _: None,
-) -> list[Ranked]:
+) -> list[RankedRow]:
     """Run a program on all rows and return them with their scores, the best first.
 
     The score is a decision's; rows with the same one stay in order, and those that fail come last,
@@ -74,8 +74,6 @@ def rank_rows(
     as it is done. OptionError for a program whose outputs are none of some labels.
     """
     check_probable(program.output)
-    if top is not None and top < 1:
-        raise OptionError(f"top must be at least 1, not {top}")
     found = outcomes(
         runner,
         program,
@@ -86,11 +84,7 @@ def rank_rows(
         weigh=lambda row: len(row.raw),
     )
     with closing(found):
-        ranked = _scored(found, on_row)
-        if top is None:
-            best = sorted(ranked, key=lambda row: -row[0])
-        else:
-            best = heapq.nlargest(top, ranked, key=lambda row: row[0])
+        best = take_best(_scored(found, on_row), top, lambda row: row[0])
     return [(row, answer) for _, row, answer in best]
 
 

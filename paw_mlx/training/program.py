@@ -168,19 +168,13 @@ def train(
         "accuracy_before": before.accuracy,
         "accuracy_after": after.accuracy,
     }
-    program = Program(
-        template=template,
-        adapter=adapter,
-        interpreter=base.profile.repo,
-        spec=spec.strip(),
-        pseudo_program=pseudo,
-        output=output,
-        meta={
-            "compiler_kind": "finetune_lora",
-            "interpreter_fingerprint": base.fingerprint,
-            "training": record,
-        },
-    )
+    meta = {
+        "compiler_kind": "finetune_lora",
+        "interpreter_fingerprint": base.fingerprint,
+        "training": record,
+    }
+    made_for = base.profile.repo
+    program = Program(template, adapter, made_for, spec.strip(), pseudo, meta, output)
     return Trained(program, before, after, best_step, time.perf_counter() - start)
 
 

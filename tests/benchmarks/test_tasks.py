@@ -39,6 +39,16 @@ def test_a_file_becomes_functions_by_their_spec(rows):
     assert found[0].name.startswith("Is it urgent? Return ONLY one (")
 
 
+def test_the_corpus_kept_for_tests_comes_along_and_learns_from_a_file(tmp_path):
+    found = tasks.load("functions")
+    assert len(found) == len({task.test[0].category for task in found}) == 60
+    assert {len(task.test) for task in found} == {12}
+    row = {"spec": found[0].spec, "input": "not among the tests", "output": found[0].outputs[0]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    learned = tasks.load("functions", train=tmp_path / "train.jsonl")
+    assert [len(task.train) for task in learned] == [1, *[0] * 59]
+
+
 def test_csv_and_parquet_give_the_same_functions(rows, tmp_path):
     wanted = tasks.load(str(rows))
     assert tasks.load(str(write_csv(tmp_path / "rows.csv"))) == wanted

@@ -6,11 +6,10 @@ import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
-from shell import Done, Paw, inside
+from shell import Done, Paw
 
 from paw_mlx import Interpreter, Labels, formats, load, store
 
@@ -48,11 +47,6 @@ def program(folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "log.paw"
     path.write_bytes((folder / "log.paw").read_bytes())
     return path
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> Paw:
-    return inside(monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tiny
-from shell import Paw, inside
+from shell import Paw
 
 from paw_mlx import Decision, Interpreter, Labels, Regex, Schema, formats, load
 from paw_mlx.output import TEXT, Output
@@ -39,11 +39,6 @@ def decision(folder: Path) -> Decision:
     with Interpreter.load(str(folder / "base")) as interpreter:
         program = load(folder / "free.paw").typed(Labels(LABELS))
         return interpreter.function(program).decide(TEXT_GIVEN)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> Paw:
-    return inside(monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,16 +190,22 @@ def test_gguf_reads_what_we_wrote(family: str, dtype: str, tmp_path: Path) -> No
         assert np.array_equal(found[name + "b"], B)
 
 
-@pytest.mark.parametrize("dtype", ["q4_0", "f16", "f32"])
-def test_official_sdk_accepts_our_programs(
-    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sdk_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """The official SDK's own import of a program's file, into a cache that is the test's."""
     pytest.importorskip("programasweights")
-    from programasweights import config as sdk_config
+    from programasweights import config
     from programasweights.local_program import import_local_program
 
     (tmp_path / "cache").mkdir()
-    monkeypatch.setattr(sdk_config, "get_cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(config, "get_cache_dir", lambda: tmp_path / "cache")
+    return import_local_program
+
+
+@pytest.mark.parametrize("dtype", ["q4_0", "f16", "f32"])
+def test_official_sdk_accepts_our_programs(
+    dtype: str, tmp_path: Path, sdk_import: Callable[[Path], Path]
+) -> None:
     profile = PROFILES["qwen3-0.6b"]
     program = Program(
         Template("Say it louder.\n\n[INPUT]\n", "\n[END_INPUT]"),
@@ -209,7 +215,7 @@ def test_official_sdk_accepts_our_programs(
         pseudo_program="Say it louder.",
     )
     formats.save(program, tmp_path / "p.paw", dtype)
-    folder = import_local_program(tmp_path / "p.paw")
+    folder = sdk_import(tmp_path / "p.paw")
     assert (folder / "prompt_template.txt").read_text() == program.template.text
     assert (folder / "adapter.gguf").read_bytes().startswith(b"GGUF")
 
@@ -225,15 +231,10 @@ def test_official_sdk_accepts_our_programs(
     ids=["labels", "3000 labels", "schema", "regex"],
 )
 def test_official_sdk_accepts_our_typed_programs(
-    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: Output, tmp_path: Path, sdk_import: Callable[[Path], Path]
 ) -> None:
-    pytest.importorskip("programasweights")
     from programasweights import cache
-    from programasweights import config as sdk_config
-    from programasweights.local_program import import_local_program
 
-    (tmp_path / "cache").mkdir()
-    monkeypatch.setattr(sdk_config, "get_cache_dir", lambda: tmp_path / "cache")
     program = Program(
         Template("Say it louder.\n\n[INPUT]\n", "\n[END_INPUT]"),
         random_adapter(PROFILES["qwen3-0.6b"], [Site(27, "k_proj")]),
@@ -242,7 +243,7 @@ def test_official_sdk_accepts_our_typed_programs(
         output=output,
     )
     formats.save(program, tmp_path / "p.paw")
-    folder = import_local_program(tmp_path / "p.paw")
+    folder = sdk_import(tmp_path / "p.paw")
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["output"] == output.record()
     assert meta["program_id"] == program.digest()

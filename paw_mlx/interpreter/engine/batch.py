@@ -182,7 +182,6 @@ class Batch:
         for row in rows:
             row.length = row.prefix.offset + len(row.prompt)
             row.sampler = None if row.search else sampler(row.call.options)  # anew, if tried again
-        ask([row.search for row in rows], logits)
         return self._choose_tokens(rows, logits)
 
     def _propose(self) -> list[list[int]]:
@@ -212,7 +211,6 @@ class Batch:
         logits = self._forward(tokens[:, None])[:, -1]
         for row in self.rows:
             row.length += 1
-        ask([row.search for row in self.rows], logits)
         return self._choose_tokens(self.rows, logits)
 
     def _verify(self, drafts: list[list[int]]) -> list[list[int]]:
@@ -255,10 +253,11 @@ class Batch:
         return self._step.logits(tokens, lengths)
 
     def _choose_tokens(self, rows: Sequence[Generation], logits: mx.array) -> Choice:
-        """Choose the rows' next tokens, each by its own sampler, of logits (B, V).
+        """Choose the rows' next tokens, each by its own sampler, of logits (B, V); labels listen.
 
         Overflow is seen before what may not be said is masked, which makes logits infinite.
         """
+        ask([row.search for row in rows], logits)
         masked = mask(logits, [row.constraint for row in rows])
         return Choice(_choose(rows, masked), logits[:, 0])
 

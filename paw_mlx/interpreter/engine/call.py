@@ -86,7 +86,6 @@ class Generation:
         self.last = -1  # the newest token, which no forward pass has read yet
         self.num_tokens = 0  # of the output
         self.drafted = False  # when last asked for a draft
-        self.decision: Decision | None = None
         self._lookup = Lookup(call.tokens, habit) if habit else None
         self._ends, self._stream = base.eos, base.tokenizer.stream()
         self._pieces: list[str] = []
@@ -178,9 +177,9 @@ class Generation:
             self._times.append(time.perf_counter())
         if not search.hear():
             return False
-        self.decision, self.num_tokens = search.decide()
-        self._give(self.decision.text)
-        self._end("stop")
+        decision, self.num_tokens = search.decide()
+        self._give(decision.text)
+        self._end("stop", decision)
         return True
 
     def _give(self, piece: str) -> None:
@@ -192,7 +191,7 @@ class Generation:
         self._give(piece + self._stream.finish())
         self._end(reason)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, decision: Decision | None = None) -> None:
         self._times.append(time.perf_counter())
         prefill_s, decode_s = (after - before for before, after in pairwise(self._times))
         self.call.succeed(
@@ -207,6 +206,6 @@ class Generation:
                 cut_tokens=self.call.cut_tokens,
                 num_steps=self._num_steps,
                 output=self.call.program.output,
-                decision=self.decision,
+                decision=decision,
             )
         )
