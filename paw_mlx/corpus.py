@@ -10,13 +10,14 @@ One function a line of JSONL, in FuzzyBench's terms with more around them:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .cases import Case
-from .errors import FormatError, NotFound
+from .errors import FormatError, NotFound, OptionError, listed
 from .rows.jsonl import read_jsonl
 
 
@@ -33,6 +34,34 @@ class FuzzyFunction:
     specs: tuple[str, ...]
     cases: tuple[Case, ...]
     labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Division:
+    """A corpus, divided by function: to train on, to judge by, and whole kinds to judge by."""
+
+    trained: tuple[FuzzyFunction, ...]
+    unseen: tuple[FuzzyFunction, ...]
+    held_kinds: tuple[FuzzyFunction, ...]
+
+
+def divide_corpus(functions: Iterable[FuzzyFunction], held_kinds: Iterable[str] = ()) -> Division:
+    """Hold out whole kinds, and of the others a twentieth of the functions, by their names' hash.
+
+    OptionError for a kind that is not there.
+    """
+    functions, kinds = tuple(functions), set(held_kinds)
+    if lacking := sorted(kinds - {function.kind for function in functions}):
+        raise OptionError(f"no function of the corpus is of the kinds {listed(lacking)}")
+    apart = tuple(function for function in functions if function.kind in kinds)
+    others = [function for function in functions if function.kind not in kinds]
+    unseen = tuple(function for function in others if _is_twentieth(function.name))
+    trained = tuple(function for function in others if not _is_twentieth(function.name))
+    return Division(trained, unseen, apart)
+
+
+def _is_twentieth(name: str) -> bool:
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 20 == 0
 
 
 def read_corpus(paths: Iterable[Path]) -> list[FuzzyFunction]:
@@ -73,6 +102,8 @@ def _make_function(where: str, row: object) -> FuzzyFunction:
             raise FormatError(f'{where}: a function needs "function", "kind", "specs" and "cases"')
     if not specs or not all(isinstance(spec, str) and spec.strip() for spec in specs):
         raise FormatError(f"{where}: {name} needs specs, each a text")
+    if not cases:
+        raise FormatError(f"{where}: {name} has no cases")
     made = []
     for number, case in enumerate(cases, 1):
         match case:

@@ -21,7 +21,8 @@ from .errors import FormatError, OptionError, OutputError
 Build = Callable[[Any], Any]
 MAX_LABELS = 65_536
 MAX_LABEL_CHARS = 1000
-_LABELS_KEEP = {"temperature": 1.0, "threshold": None, "otherwise": None}  # and what says nothing
+# What is kept of labels besides themselves, and what of it says nothing.
+_LABELS_KEEP = {"temperature": 1.0, "threshold": None, "otherwise": None, "priors": None}
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Labels(Output):
 
     `temperature` divides their log-probabilities (`paw-mlx calibrate` fits it, 1 changes
     nothing); a label whose probability is below `threshold` is not said, but `otherwise`.
+    `priors` are their log-probabilities on inputs that say nothing, in nats: what a program says
+    of anything is no evidence, and is subtracted first (contextual calibration, arXiv 2102.09690).
     OptionError for labels that are empty, alike, too long or too many.
     """
 
@@ -111,6 +114,7 @@ class Labels(Output):
     temperature: float = 1.0
     threshold: float | None = None
     otherwise: str | None = None
+    priors: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -122,6 +126,8 @@ class Labels(Output):
             )
         check_threshold(self.threshold)
         check_otherwise(self.otherwise)
+        if self.priors is not None:
+            object.__setattr__(self, "priors", _checked_priors(self.priors, len(self.labels)))
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -130,6 +136,10 @@ class Labels(Output):
 
     def shares(self, log_probabilities: Sequence[float]) -> list[float]:
         """Return the labels' probabilities (N), as calibrated, of their log-probabilities (N)."""
+        if self.priors:
+            log_probabilities = [
+                log_p - prior for log_p, prior in zip(log_probabilities, self.priors, strict=True)
+            ]
         most = max(log_probabilities)
         weights = [math.exp((each - most) / self.temperature) for each in log_probabilities]
         total = sum(weights)
@@ -171,6 +181,8 @@ class Labels(Output):
         """Return what files keep of it."""
         record: dict[str, Any] = {"type": self.kind, "labels": list(self.labels)}
         kept = {key: getattr(self, key) for key in _LABELS_KEEP}
+        if self.priors:
+            kept["priors"] = list(self.priors)
         return record | {key: kept[key] for key in kept if kept[key] != _LABELS_KEEP[key]}
 
 
@@ -255,7 +267,8 @@ def override(own: Output, other: Output) -> Output:
         return other
     if {*own.labels} != {*other.labels} or other != Labels(other.labels):
         return other
-    return replace(own, labels=other.labels, build=other.build or own.build)
+    priors = own.priors and tuple(own.priors[own.places[label]] for label in other.labels)
+    return replace(own, labels=other.labels, priors=priors, build=other.build or own.build)
 
 
 def check_threshold(threshold: object) -> None:
@@ -295,6 +308,15 @@ def _check_labels(labels: object) -> None:
         if key in seen:
             raise OptionError(f"the label {_shown(label)} is there twice")
         seen[key] = label
+
+
+def _checked_priors(priors: object, num_labels: int) -> tuple[float, ...]:
+    """Return priors as a tuple; OptionError unless they are log-probabilities, one for a label."""
+    if not isinstance(priors, Sequence) or len(priors) != num_labels:
+        raise OptionError(f"the {num_labels} labels' priors are one number for each")
+    if odd := [each for each in priors if not (_is_number(each) and -1e4 <= each <= 0)]:
+        raise OptionError(f"a prior is a log-probability from -1e4 to 0, not {_shown(odd[0])}")
+    return tuple(map(float, priors))
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -9,10 +9,11 @@
     PAW_MLX_EVAL_DATA     the folder of data that `paw-mlx bench accuracy` evaluates on
     PAW_API_URL           a PAW service to fetch programs from; PAW_API_KEY, its key
 
-Without PAW_MLX_HOME, what must be kept (programs, bases, converted compilers) lies in
-`~/Library/Application Support/paw-mlx` on macOS and `$XDG_DATA_HOME/paw-mlx` elsewhere;
-what can be made again (quantized bases, pseudo-programs, prefixes) in
-`~/Library/Caches/paw-mlx` and `$XDG_CACHE_HOME/paw-mlx`.
+Without PAW_MLX_HOME, a folder `.paw` beside the virtual environment is it, where there is one: what
+`make` sets up in a checkout is found there by hand, too. Without either, what must be kept
+(programs, bases, converted compilers) lies in `~/Library/Application Support/paw-mlx` on macOS and
+`$XDG_DATA_HOME/paw-mlx` elsewhere; what can be made again (quantized bases, pseudo-programs,
+prefixes) in `~/Library/Caches/paw-mlx` and `$XDG_CACHE_HOME/paw-mlx`.
 `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are huggingface_hub's. MLX's own MLX_ENABLE_TF32 is set
 to 0, unless the user has set it: some GPUs would else round float32 products to 10 bits.
 """
@@ -33,7 +34,7 @@ def data_dir() -> Path:
 
 def cache_dir() -> Path:
     """Return the folder of what can be made again: quantized bases, pseudo-programs, prefixes."""
-    if home := _read_folder("PAW_MLX_HOME"):
+    if home := _find_home():
         return home / "cache"
     return _find_folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
 
@@ -82,7 +83,7 @@ def service() -> tuple[str, str] | None:
 
 
 def _find_folder(xdg: str, linux: str, mac: str) -> Path:
-    if home := _read_folder("PAW_MLX_HOME"):
+    if home := _find_home():
         return home
     if base := _read_folder(xdg):
         return base / "paw-mlx"
@@ -93,6 +94,13 @@ def _find_folder(xdg: str, linux: str, mac: str) -> Path:
             "HOME is not set, and the system knows no home of this user",
             hint="Set PAW_MLX_HOME to a folder.",
         ) from error
+
+
+def _find_home() -> Path | None:
+    """Return the one folder that everything is kept in, if there is such a one."""
+    beside = Path(sys.prefix).parent / ".paw"
+    in_environment = sys.prefix != sys.base_prefix
+    return _read_folder("PAW_MLX_HOME") or (beside if in_environment and beside.is_dir() else None)
 
 
 def _read_folder(name: str) -> Path | None:

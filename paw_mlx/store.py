@@ -71,7 +71,7 @@ def add(
     name: str,
     version: int | None = None,
     *,
-    dtype: str | None = "q4_0",
+    dtype: str | None = "auto",
     profile: Profile | None = None,
 ) -> int:
     """Store a program and return its version: the next one, or `version`.

@@ -123,6 +123,21 @@ def accuracy(**changes: Any) -> dict[str, Any]:
     return report("accuracy", rows, **changes)
 
 
+def quality(**changes: Any) -> dict[str, Any]:
+    rows = []
+    for name, functions in (("unseen", 40), ("test", 60)):
+        for method, share in {"bare": 0.1, "fixed": 0.4, "compiled": 0.55, "tuned-5": 0.7}.items():
+            for group in ("all", "family: classify", "family: json | edit", "kind: redaction"):
+                num = functions if group == "all" else functions // 4
+                more: dict[str, Any] = {"set": name, "functions": num}
+                if method == "compiled":
+                    more |= {"gain_over": "fixed", "gain": 0.15, "gain_low": -0.01}
+                    more |= {"gain_high": 0.3, "balanced": 0.615, "arbitrary": 9}
+                row = accuracy_row(method, group, round(share * 12 * num), 12 * num, **more)
+                rows.append({key: value for key, value in row.items() if key != "noise"})
+    return report("quality", rows, **changes)
+
+
 def compiling(**changes: Any) -> dict[str, Any]:
     rows: list[dict[str, Any]] = [
         {
@@ -190,6 +205,7 @@ def reproduced(**changes: Any) -> dict[str, Any]:
 EVERY: dict[str, Callable[..., dict[str, Any]]] = {
     "speed": speed,
     "accuracy": accuracy,
+    "quality": quality,
     "compile": compiling,
     "versus": versus,
     "reproduce": reproduced,

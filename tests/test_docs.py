@@ -45,8 +45,8 @@ PLAIN = {"cat", "head", "tail"}
 # What a compiler, a hub, PyTorch or training makes, what has no end, and what takes half a minute:
 # commands that name it are parsed alone.
 ELSEWHERE = re.compile(
-    r"org/name|log-alert|mine\.paw|peft-email|mlx-email|\bemail\.paw|tail -f|\$\(|--base|--bits"
-    r"|test\.jsonl|pull (smollm2-135m|qwen3-0\.6b|paw-4b|me/)|checkpoint\.pt"
+    r"org/name|log-alert|(mine|cooking)\.paw|peft-email|mlx-email|\bemail\.paw|tail -f|\$\(|--base"
+    r"|--bits|test\.jsonl|pull (smollm2-135m|qwen3-0\.6b|paw-4b|me/)|checkpoint\.pt"
 )
 
 NAMED = {  # what the docs call things

@@ -315,6 +315,7 @@ def test_without_it_each_system_has_its_places(monkeypatch: pytest.MonkeyPatch) 
     for name in ("PAW_MLX_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(sys, "prefix", "/nowhere/.venv")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert settings.data_dir() == Path("/home/me/Library/Application Support/paw-mlx")
     assert settings.cache_dir() == Path("/home/me/Library/Caches/paw-mlx")
@@ -322,6 +323,19 @@ def test_without_it_each_system_has_its_places(monkeypatch: pytest.MonkeyPatch) 
     assert settings.data_dir() == Path("/home/me/.local/share/paw-mlx")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert settings.data_dir() == Path("/data/paw-mlx")
+
+
+def test_what_make_set_up_in_a_checkout_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PAW_MLX_HOME")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert settings.data_dir() != tmp_path / ".paw"
+    (tmp_path / ".paw").mkdir()
+    assert settings.data_dir() == tmp_path / ".paw"
+    assert settings.cache_dir() == tmp_path / ".paw/cache"
+    monkeypatch.setenv("PAW_MLX_HOME", "/elsewhere")
+    assert settings.data_dir() == Path("/elsewhere")
 
 
 @pytest.mark.parametrize("name", ["PAW_OFFLINE", "HF_HUB_OFFLINE"])

@@ -37,9 +37,9 @@ FLOORS = (
     {"functions", "device"},
     {"machine", "evaluation", "calibration"},
     {"interpreter"},
-    {"training"},
     {"convert"},
     {"compiler"},
+    {"training"},
     {"benchmarks"},
     {"cli", "paw_mlx", "__main__"},
 )

@@ -81,6 +81,7 @@ def test_what_is_said_otherwise_is_text():
         TEXT,
         Labels(AB),
         Labels(AB, temperature=1.7, threshold=1.0, otherwise=""),
+        Labels(AB, priors=(-0.1, -2.5)),
         Labels(AB, threshold=0, otherwise="UNSURE"),
         Schema.of({"type": "object", "properties": {"größe": {"type": "number"}}}),
         Regex(r"\d{4}"),
@@ -162,6 +163,26 @@ def test_a_temperature_flattens_and_far_apart_labels_keep_their_shares():
 def test_numbers_that_overflowed_decide_nothing(log_p):
     with pytest.raises(OutputError, match="overflowed"):
         Labels(AB).decide(log_p)
+
+
+def test_what_a_program_says_of_anything_is_no_evidence():
+    log_p = [math.log(0.6), math.log(0.4)]
+    assert Labels(AB).decide(log_p).label == AB[0]
+    told = Labels(AB, priors=(math.log(0.8), math.log(0.2))).decide(log_p)
+    assert told.label == AB[1]
+    assert told.probability == pytest.approx((0.4 / 0.2) / (0.6 / 0.8 + 0.4 / 0.2))
+    assert told.in_scope == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("priors", [(-1.0,), (-1.0, 0.5), (-1.0, math.nan), (-1.0, "1"), "ab", 3])
+def test_priors_are_log_probabilities_one_for_each_label(priors):
+    with pytest.raises(OptionError, match="prior"):
+        Labels(AB, priors=priors)
+
+
+def test_labels_in_another_order_keep_their_own_priors():
+    own = Labels(AB, priors=(-0.1, -2.5))
+    assert override(own, Labels((AB[1], AB[0]))).priors == (-2.5, -0.1)
 
 
 def test_the_score_is_the_expected_place_among_the_labels():

@@ -169,8 +169,8 @@ def sample(
     if any(num is not None and num < 1 for num in (functions, inputs)):
         raise OptionError("functions and inputs must be at least 1")
     return [
-        replace(task, test=tuple(_draw(task.test, inputs, own_chance(task.spec, seed))))
-        for task in _draw(tasks, functions, random.Random(seed))
+        replace(task, test=tuple(draw(task.test, inputs, own_chance(task.spec, seed))))
+        for task in draw(tasks, functions, random.Random(seed))
     ]
 
 
@@ -300,8 +300,8 @@ def _distinct(examples: Iterable[Example]) -> dict[str, Example]:
     return seen
 
 
-def _draw(items: Sequence[Any], num: int | None, chance: random.Random) -> Sequence[Any]:
-    """So many of the items, in their order."""
+def draw(items: Sequence[Any], num: int | None, chance: random.Random) -> Sequence[Any]:
+    """Draw so many of the items, in their order; None takes all."""
     if num is None or num >= len(items):
         return items
     return [items[i] for i in sorted(chance.sample(range(len(items)), num))]

@@ -22,6 +22,7 @@ from paw_mlx.errors import OptionError
 KEYS = {
     "speed": ("subject", "model", "engine", "bits"),
     "accuracy": ("method", "noise", "group"),
+    "quality": ("set", "method", "group"),
     "compile": ("spec",),
     "versus": ("engine",),
 }
@@ -117,7 +118,8 @@ def table(found: Mapping[str, Any]) -> Table:
         *(Column(key, "", lambda row, key=key: row[key]) for key in ("before", "after", "change")),
         words("", "verdict"),
     ]
-    paired, unit = ([_PAIRED], "points") if found["kind"] == "accuracy" else ([], "%")
+    of_shares = found["kind"] in ("accuracy", "quality")
+    paired, unit = ([_PAIRED], "points") if of_shares else ([], "%")
     share, gone = f"{100 * found['threshold']:g} {unit}", len(found["gone"])
     end = f"{found['num_worse'] - gone} of {len(rows)} figures are worse by more than {share}"
     notes = [*found["warnings"], *paired, f"{end} and beyond both spreads."]

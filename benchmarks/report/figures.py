@@ -7,13 +7,13 @@ from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from paw_mlx.benchmarks.report import sections
+from paw_mlx.benchmarks.report import sections, shares
 from paw_mlx.benchmarks.report.headings import subject
 from paw_mlx.benchmarks.report.tables import Record, bytes_unit, mid, number
 
 BLUE, GREEN, ORANGE, GREY = "#2563a8", "#2f7f5f", "#c2611f", "#8a93a0"
 INK, SOFT, FAINT = "#1f2733", "#5d6773", "#dfe3e8"  # text, text of second rank, lines behind
-_COLORS = {"base": GREY, "program": BLUE, "baseline": ORANGE}
+_COLORS = {"base": GREY, "program": BLUE, "compiled": BLUE, "baseline": ORANGE}
 _RIGHT = "per cent of outputs that are exactly right; whiskers: 95 % interval"
 _MOST_GROUPS = 12
 
@@ -73,12 +73,23 @@ def _accuracy(rows: Sequence[Record]) -> Iterator[Figure]:
         size = (5.6, 0.42 * len(overall) + 0.1)
         fill = partial(_draw_shares, groups={"": overall})
         yield Figure("methods", "Accuracy by method", _RIGHT, size, fill)
-    for sort, groups in sections.by_sort(rows).items():
+    for sort, groups in shares.by_sort(rows).items():
         if sort != "function" and 1 < len(groups) <= _MOST_GROUPS:
-            names = {sections.method(row) for found in groups.values() for row in found}
+            names = {shares.method(row) for found in groups.values() for row in found}
             size = (5.6, len(groups) * (0.26 * len(names) + 0.45))
-            title = f"Accuracy by {sections.GROUPS.get(sort, sort)}"
+            title = f"Accuracy by {shares.GROUPS.get(sort, sort)}"
             yield Figure(sort, title, _RIGHT, size, partial(_draw_shares, groups=groups))
+
+
+def _quality(rows: Sequence[Record]) -> Iterator[Figure]:
+    """Of each set the families, all functions first."""
+    for name, found in shares.by_set(rows).items():
+        overall = [row for row in found if row["group"] == "all"]
+        groups = {"all": overall} | shares.by_sort(found).get("family", {})
+        size = (5.6, sum(0.26 * len(part) + 0.45 for part in groups.values()))
+        title = f"Accuracy by family: {shares.SETS.get(name, name).lower()}"
+        fill = partial(_draw_shares, groups=groups)
+        yield Figure(f"{name}-families", title, _RIGHT, size, fill)
 
 
 def _compile(rows: Sequence[Record]) -> Iterator[Figure]:
@@ -104,6 +115,7 @@ FIGURES: dict[str, Callable[[Sequence[Record]], Iterator[Figure]]] = {
     "speed": _speed,
     "accuracy": _accuracy,
     "compile": _compile,
+    "quality": _quality,
     "versus": _versus,
 }
 
@@ -213,7 +225,7 @@ def _draw_shares(axes: Axes, groups: Mapping[str, Sequence[Record]]) -> None:
             axes.plot([low, high], [y, y], color=color, lw=1.6, alpha=0.6)
             axes.plot([at], [y], "o", color=color, ms=5 if name else 6)
             axes.text(high + 1.5, y, f"{at:.1f}", va="center", color=color)
-            ticks[y] = sections.method(row)
+            ticks[y] = shares.method(row)
             y += 1
         y += 0.6
     axes.set_xlim(0, 108)

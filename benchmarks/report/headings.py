@@ -19,10 +19,12 @@ _CLUSTERED = (
 _TITLES = {
     "speed": "Speed and memory",
     "accuracy": "Accuracy",
+    "quality": "Quality of compiled programs",
     "compile": "Compiling",
     "versus": "Engines side by side",
     "reproduce": "The paper's figures",
 }
+_ABOUT = {"accuracy": ("source", "interpreter"), "quality": ("compiler", "interpreter")}
 _VERSIONS = ("python", "mlx", "mlx_lm", "paw_mlx")
 _MATRIX_UNITS = {True: "its matrix units in use", False: "its matrix units out of reach"}
 _USUAL_THERMAL = (None, "nominal", "no warning recorded")
@@ -33,8 +35,7 @@ Report = Mapping[str, Any]
 def title(report: Report) -> str:
     """Say what was measured, on what, when."""
     here = "" if report["kind"] == "reproduce" else f" on {chip(report)}"  # rows say where
-    keys = ("source", "interpreter") if report["kind"] == "accuracy" else ()
-    about = _join(report["settings"].get(key) for key in keys)
+    about = _join(report["settings"].get(key) for key in _ABOUT.get(report["kind"], ()))
     about = f": {about}," if about else ""
     return f"{_TITLES[report['kind']]}{about}{here}, {report['date'][:10]}"
 
@@ -49,7 +50,7 @@ def chip(report: Report) -> str:
 def subject(row: Record) -> str:
     """Name a row: `program, qwen3-0.6b, 4 bits`."""
     names = ("subject", "model") if "subject" in row else ("engine", "method", "what", "spec")
-    return _join([*(row.get(name) for name in names), bits(row), row.get("noise")])
+    return _join([*(row.get(name) for name in names), bits(row), row.get("noise"), row.get("set")])
 
 
 def bits(row: Record) -> str | None:

@@ -1,6 +1,6 @@
 """A report: what was measured, on which machine, under which conditions; written and read as JSON.
 
-    {"schema": 1, "kind": "speed" | "compile" | "accuracy" | "versus" | "reproduce",
+    {"schema": 1, "kind": "speed" | "compile" | "accuracy" | "quality" | "versus" | "reproduce",
      "date": "2026-11-21T15:04:05Z", "command": "paw-mlx bench speed --synthetic",
      "machine": {...}, "conditions": {"start": {...}, "end": {...}},
      "synthetic": bool, "settings": {...}, "rows": [{...}, ...]}
@@ -29,7 +29,7 @@ from paw_mlx.files import replacing
 
 RESULTS = Path(__file__).parents[1] / "results"  # that are committed
 SCHEMA = 1
-KINDS = ("speed", "compile", "accuracy", "versus", "reproduce")
+KINDS = ("speed", "compile", "accuracy", "quality", "versus", "reproduce")
 _KEYS = {
     "date": str,
     "command": str,

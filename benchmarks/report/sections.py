@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from paw_mlx.benchmarks.report import headings
+from paw_mlx.benchmarks.report import headings, shares
 from paw_mlx.benchmarks.report.headings import bits, subject
 from paw_mlx.benchmarks.report.tables import (
     Column,
@@ -21,8 +21,6 @@ from paw_mlx.benchmarks.report.tables import (
     words,
 )
 
-GROUPS = {"kind": "kind of output"}  # what a sort of groups is called, if not by its name
-_MOST = 24  # groups of one sort; the JSON has them all
 _MEMORY = {
     "weights": "weight_bytes",
     "adapter": "adapter_bytes",
@@ -55,21 +53,6 @@ def calls_s(row: Record, num: str) -> float | None:
 def nums_at_once(rows: Rows) -> list[str]:
     """Return the numbers of calls at once that any row was measured with, in order."""
     return sorted({num for row in rows for num in row.get("calls_s") or {}}, key=int)
-
-
-def by_sort(rows: Rows) -> dict[str, dict[str, list[Record]]]:
-    """Return rows by the sort of group (kind, length, category, function), then by the group."""
-    found: dict[str, dict[str, list[Record]]] = {}
-    for row in rows:
-        sort, colon, group = row["group"].partition(": ")
-        if colon:
-            found.setdefault(sort, {}).setdefault(group, []).append(row)
-    return found
-
-
-def method(row: Record) -> str:
-    """Name a method and its noise: `program`, or `program, typos`."""
-    return row["method"] + (f", {row['noise']}" if row.get("noise") else "")
 
 
 def same_bits(row: Record, other: Record) -> bool:
@@ -183,54 +166,6 @@ _RATES = (
 )
 
 
-def _accuracy(rows: Rows) -> Iterator[Table]:
-    overall = [row for row in rows if row["group"] == "all"]
-    columns = [
-        words("method", "method"),
-        words("noise", "noise"),
-        Column("rows", "", lambda row: f"{row['num']:,}"),
-        Column("right", "", lambda row: f"{row['correct']:,}"),
-        Column("failed", "", lambda row: row.get("failed") and f"{row['failed']:,}"),
-        Column("accuracy", "%", lambda row: percent(row["accuracy"])),
-        Column("95 % interval", "%", _interval),
-        *(
-            Column(head, "%", lambda row, head=head: percent(row.get(head.lower())))
-            for head in ("precision", "recall", "F1")
-        ),
-        figures("to make it", "s", "seconds"),
-    ]
-    notes = [
-        f"{method(row)} is {row['same_as']}: both learn from all rows there are."
-        for row in overall
-        if row.get("same_as")
-    ]
-    yield Table("All rows", columns, overall, notes)
-    for sort, groups in by_sort(rows).items():
-        yield _matrix(sort, groups)
-
-
-def _matrix(sort: str, groups: Mapping[str, Rows]) -> Table:
-    """Groups down, methods across; in each cell the accuracy and its interval."""
-    methods = dict.fromkeys(method(row) for rows in groups.values() for row in rows)
-    lines = [
-        {"group": group, "num": rows[0]["num"]}
-        | {method(row): f"{percent(row['accuracy'], 0)} ({_interval(row, 0)})" for row in rows}
-        for group, rows in groups.items()
-    ]
-    columns = [
-        words(sort, "group"),
-        Column("rows", "", lambda row: f"{row['num']:,}"),
-        *(Column(name, "%", lambda row, name=name: row.get(name)) for name in methods),
-    ]
-    notes = [f"{len(lines) - _MOST} more in the JSON."] if len(lines) > _MOST else []
-    title = f"By {GROUPS.get(sort, sort)}"
-    return Table(title, columns, lines[:_MOST], notes, main=sort == "kind")
-
-
-def _interval(row: Record, digits: int = 1) -> str:
-    return f"{percent(row['low'], digits)}–{percent(row['high'], digits)}"
-
-
 def _compile(rows: Rows) -> Iterator[Table]:
     """A column for every phase that the rows name; a last row of medians."""
     done = [row for row in rows if not row.get("error")]
@@ -294,8 +229,9 @@ def _reproduce(rows: Rows) -> Iterator[Table]:
 
 _TABLES: dict[str, Callable[[Rows], Iterator[Table]]] = {
     "speed": _speed,
-    "accuracy": _accuracy,
+    "accuracy": shares.accuracy,
     "compile": _compile,
+    "quality": shares.quality,
     "versus": _versus,
     "reproduce": _reproduce,
 }

@@ -63,7 +63,9 @@ def calibrate(
     # The higher the temperature, the more is known of labels that are nowhere near.
     hot = replace(labels, temperature=HIGHEST, threshold=None)
     function = Function(function.runner, replace(function.program, output=hot))
-    report = _cool(judge(function, cases, on_case=on_case), replace(hot, temperature=1.0))
+    report = _cool(
+        judge(function, cases, on_case=on_case), replace(hot, temperature=1, priors=None)
+    )
     if not report.decisions:
         first = report.judged[0].error
         raise OptionError(f"none of the {len(report.judged)} cases could be run: {first}")

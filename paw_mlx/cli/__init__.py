@@ -35,6 +35,7 @@ COMMANDS = {
     "rm": "Remove some of it.",
     "rollback": "Make an earlier version of a program the current one.",
     "convert-compiler": "Convert a published compiler for MLX.",
+    "train-compiler": "Train a compiler on a corpus of fuzzy functions.",
     "bench": "Measure speed, memory and accuracy on this machine.",
     "doctor": "Check this machine, and say what is missing.",
 }

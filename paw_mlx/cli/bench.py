@@ -24,6 +24,7 @@ COMMANDS = {
     "speed": "Tokens and calls per second, memory: base, program, a large model prompted.",
     "accuracy": "How often outputs are right, by method and kind of task.",
     "compile": "Seconds and memory of compiling specs.",
+    "compile-quality": "How good compiled programs are, by kind: bare, fixed, compiled, tuned.",
     "versus": "The same base and adapter under mlx-lm and llama.cpp, in turn.",
     "compare": "Two results side by side; find what got slower.",
     "reproduce": "The paper's figures beside those measured here.",

@@ -22,7 +22,7 @@ from .options import (
     json_option,
     offline_option,
 )
-from .specs import Wish, check_blocks, check_writable, choose_output, read_text, read_wishes
+from .specs import Wish, check_writable, choose_dtype, choose_output, read_text, read_wishes
 from .voice import say, status
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
     output: str | None,
     name: str | None,
     compiler: str | None,
-    adapter: str,
+    adapter: str | None,
     pseudo_program: Path | None,
     save: Path | None,
     edit: bool,
@@ -96,9 +96,13 @@ def command(
         store.check_name(name)
     places = _places(output, wishes, several)
     compilations = [_begin(wish, declared, several, as_json) for wish in wishes]
+    from ..compiler.installed import caution
+
     num_failed = 0
     with _load(compiler, **options) as loaded:
-        check_blocks(adapter, loaded.checkpoint.rank)
+        dtype = choose_dtype(adapter, loaded.checkpoint.rank)
+        if note := caution(loaded.checkpoint):
+            say(note)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
         if edit:
@@ -116,7 +120,7 @@ def command(
                 _report_failure(done.error, wish.name, as_json)
                 continue
             stored_as = name or (None if output else wish.name)
-            where = _keep(loaded, done, places[wish.name], stored_as, adapter)
+            where = _keep(loaded, done, places[wish.name], stored_as, dtype)
             with written(Path(where["path"])):
                 _report(done, where, as_json)
             done.program = None  # an adapter is large, and there may be hundreds

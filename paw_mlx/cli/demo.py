@@ -1,4 +1,4 @@
-"""`paw-mlx demo`: example programs on inputs they never saw."""
+"""`paw-mlx demo`: English in, function out; and example programs on inputs they never saw."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ..cases import read_cases
 from ..errors import NotFound
 from .command import Command
 from .common import print_json, table
+from .demo_english import compile_english, cut, find_data
 from .options import PATH, json_option, offline_option
 from .voice import say
 
 if TYPE_CHECKING:
     from ..interpreter import Interpreter
     from ..program import Program
+    from .demo_english import Say
 
-_WIDTH = 96
 _BASE_ROWS = 32  # of each program, to see that the base alone is wrong
 _ROWS_AT_ONCE = 8  # more are no faster on a CPU, and take up to 2 GB
 _RAMBLE = 20  # tokens of what the bare base says; it would go on for hundreds
@@ -50,54 +51,55 @@ class Tried:
 @click.command(cls=Command)
 @click.argument("folder", type=PATH, required=False)
 @click.option(
-    "--inputs", "num", type=click.IntRange(0), default=4, show_default=True,
+    "--inputs", "num", type=click.IntRange(0), default=3, show_default=True,
     help="Inputs to show per program.",
 )  # fmt: skip
 @offline_option
 @json_option
 def command(folder: Path | None, num: int, offline: bool, as_json: bool) -> None:
-    """Run the example programs on held-out inputs, without and with their adapter.
+    """Compile English to functions, train one of them on, and run the trained examples.
 
-    FOLDER holds one folder per program, with `program.paw` and `test.jsonl`; the project's
-    own examples by default. The base is SmolLM2-135M, fetched once (98 MB).
+    With the embedded compiler and SmolLM2-135M, fetched once (98 MB). Everything is judged by
+    inputs that nothing was trained on. FOLDER runs programs of your own instead: one folder for
+    each, with `program.paw` and `test.jsonl`.
     """
-    folders = _find_examples(folder or Path(__file__).parents[2] / "examples")
-    from .. import Interpreter, formats, hub
+    from .. import Interpreter, hub
 
+    folders = _find_examples(folder or find_data("examples"), required=folder is not None)
     path = hub.resolve_base("smollm2-135m", offline=offline, progress=say)
     say(f"base: SmolLM2-135M-Instruct, {path}")
-    reports = []
-    with Interpreter.load(str(path), max_rows=_ROWS_AT_ONCE) as interpreter:
-        for place in folders:
-            program = formats.load(place / "program.paw")
-            report = _try(interpreter, program, place, num)
-            reports.append(report)
-            if not as_json:
-                _show(report, program)
-        peak_bytes, device = interpreter.peak_bytes, interpreter.device
+    loud = click.echo if not as_json else lambda text: None
+    english = None if folder else compile_english(path, num, loud)
+    reports, peak_bytes = [], english.peak_bytes if english else 0
+    if folders:
+        with Interpreter.load(str(path), max_rows=_ROWS_AT_ONCE) as interpreter:
+            reports = [_try(interpreter, place, num, loud) for place in folders]
+            peak_bytes = max(peak_bytes, interpreter.peak_bytes)
+    if english:
+        loud(english.table())
+    if reports:
+        loud(_summary(reports))
+    loud(f"peak memory {peak_bytes / 1e9:.2f} GB")
     if as_json:
-        record = {"programs": [asdict(report) for report in reports]}
-        print_json(record | {"peak_bytes": peak_bytes, "device": device})
-    else:
-        click.echo(_summary(reports, peak_bytes))
+        record = {"english": asdict(english)} if english else {}
+        programs = [asdict(report) for report in reports]
+        print_json(record | {"programs": programs, "peak_bytes": peak_bytes})
 
 
-def _find_examples(root: Path) -> list[Path]:
-    """Return the folders that hold a program. NotFound if none does."""
+def _find_examples(root: Path, *, required: bool) -> list[Path]:
+    """Return the folders that hold a program. NotFound if none does, and one should."""
     found = sorted(path.parent for path in root.glob("*/program.paw"))
-    if not found:
-        raise NotFound(
-            f"no example programs in {root}",
-            hint="Run the demo in a checkout of paw-mlx, or name the folder.",
-        )
+    if required and not found:
+        raise NotFound(f"no folder in {root} holds a program.paw")
     return found
 
 
-def _try(interpreter: Interpreter, program: Program, place: Path, num: int) -> Tried:
+def _try(interpreter: Interpreter, place: Path, num: int, say: Say) -> Tried:
     """Run the first rows one by one, both ways; judge all of them, of the base alone a few."""
-    from .. import Function, Options
+    from .. import Function, Options, formats
     from ..evaluation import judge
 
+    program = formats.load(place / "program.paw")
     cases = read_cases(place / "test.jsonl")
     bare = replace(program, adapter=None)
     # The base alone would go on for hundreds of tokens: one more than is right tells enough.
@@ -110,7 +112,7 @@ def _try(interpreter: Interpreter, program: Program, place: Path, num: int) -> T
         results.append(result)
         shown.append(Shown(case.input, base.text, result.text, case.output))
     steps = sum(result.output_tokens - 1 for result in results)
-    return Tried(
+    tried = Tried(
         name=place.name,
         rows=len(cases),
         accuracy_base=judge(Function(interpreter, bare), cases[:_BASE_ROWS], enough).accuracy,
@@ -118,24 +120,26 @@ def _try(interpreter: Interpreter, program: Program, place: Path, num: int) -> T
         tok_s=steps / max(sum(result.decode_s for result in results), 1e-9),
         shown=shown,
     )
+    _show(tried, program, say)
+    return tried
 
 
-def _show(report: Tried, program: Program) -> None:
+def _show(report: Tried, program: Program, say: Say) -> None:
     assert program.adapter is not None
     size = program.adapter.nbytes / 1e6
-    title = f"{report.name}  (adapter of {size:.1f} MB)"
-    click.echo(f"\n{click.style(title, bold=True)}\n{_cut(program.spec)}\n")
+    title = f"{report.name}, trained  (adapter of {size:.1f} MB)"
+    say(f"\n{click.style(title, bold=True)}\n{cut(program.spec)}\n")
     for row in report.shown:
         mark = "✓" if row.program == row.right else "✗"
-        click.echo(f"  input      {_cut(row.input)}")
-        click.echo(f"  base says  {_cut(row.base)}")
-        click.echo(f"  program    {_cut(row.program)} {mark}")
+        say(f"  input      {cut(row.input)}")
+        say(f"  base says  {cut(row.base)}")
+        say(f"  program    {cut(row.program)} {mark}")
         if row.program != row.right:
-            click.echo(f"  right      {_cut(row.right)}")
-        click.echo()
+            say(f"  right      {cut(row.right)}")
+        say("")
 
 
-def _summary(reports: list[Tried], peak_bytes: int) -> str:
+def _summary(reports: list[Tried]) -> str:
     head = ["held-out inputs", "rows", "base alone", "with program", "tok/s"]
     rows = [
         [
@@ -151,10 +155,4 @@ def _summary(reports: list[Tried], peak_bytes: int) -> str:
         "An output counts if it is exactly right. The base alone is given the same prompt, "
         f"on the first {_BASE_ROWS} rows."
     )
-    return f"{table([head, *rows])}\n\n{note}\npeak memory {peak_bytes / 1e9:.2f} GB"
-
-
-def _cut(text: str) -> str:
-    """Return one line of at most _WIDTH characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    return f"{table([head, *rows])}\n\n{note}"

@@ -34,8 +34,8 @@ batch_option = click.option(
     "--batch-size", type=click.IntRange(1), help="Calls in flight.  [default: what pays]"
 )
 adapter_option = click.option(
-    "--adapter", type=click.Choice(["q4_0", "f16", "f32"]), default="q4_0", show_default=True,
-    help="How A and B are stored.",
+    "--adapter", type=click.Choice(["q4_0", "f16", "f32"]),
+    help="How A and B are stored.  [default: q4_0; f16 for a rank that is no multiple of 32]",
 )  # fmt: skip
 alpha_option = click.option(
     "--alpha", type=float, help="Of a torch checkpoint, which does not say it."

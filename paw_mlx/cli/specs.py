@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,14 @@ def read_text(path: Path, *, strip: bool = True) -> str:
     if not text.strip():
         raise FormatError(f"{path} is empty")
     return text.strip() if strip else text
+
+
+def read_kinds(given: Iterable[str]) -> list[str]:
+    """Return kinds of functions: as they are, or the words of `@FILE`; NotFound or FormatError."""
+    kinds: list[str] = []
+    for kind in given:
+        kinds += read_text(Path(kind[1:])).split() if kind.startswith("@") else [kind]
+    return kinds
 
 
 def read_labels(given: str) -> list[str]:
@@ -103,13 +111,14 @@ def read_wishes(files: Sequence[Path]) -> list[Wish]:
     return wishes
 
 
-def check_blocks(dtype: str, rank: int) -> None:
-    """Raise OptionError, before the work, if a rank cannot be stored as `dtype`."""
-    if dtype == "q4_0" and rank % 32:
+def choose_dtype(given: str | None, rank: int) -> str:
+    """Return how A and B are stored; OptionError, before the work, if a rank cannot be so."""
+    if given == "q4_0" and rank % 32:
         raise OptionError(
             f"q4_0 stores blocks of 32 along the rank, and {rank} is no multiple of 32",
             hint="Choose rank 32 or 64, or --adapter f16.",
         )
+    return given or ("f16" if rank % 32 else "q4_0")
 
 
 def check_writable(output: Path) -> None:

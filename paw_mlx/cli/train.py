@@ -22,7 +22,7 @@ from .options import (
     json_option,
     offline_option,
 )
-from .specs import check_blocks, check_writable, choose_output, read_text
+from .specs import check_writable, choose_dtype, choose_output, read_text
 from .voice import StatusLine, left, say, status
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ if TYPE_CHECKING:
 @click.option(
     "--from", "start_from", metavar="PROGRAM", help="Go on from this program's adapter.",
 )  # fmt: skip
-@click.option("--rank", default=32, show_default=True, help="Of A and B.")
-@click.option("--alpha", default=16.0, show_default=True, help="The delta is alpha/rank · BA.")
+@click.option("--rank", type=int, help="Of A and B.  [default: 32, or that of --from]")
+@click.option(
+    "--alpha", type=float,
+    help="The delta is alpha/rank · BA.  [default: 16, or that of --from]",
+)  # fmt: skip
 @click.option("--steps", default=120, show_default=True)
 @click.option("--batch-size", default=8, show_default=True, help="Examples a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True)
@@ -66,13 +69,13 @@ def command(
     declared: Output | None,
     interpreter: str,
     start_from: str | None,
-    rank: int,
-    alpha: float,
+    rank: int | None,
+    alpha: float | None,
     steps: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
-    adapter: str,
+    adapter: str | None,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -83,7 +86,6 @@ def command(
     type is given.
     """
     spec, cases = read_text(spec_file), read_cases(examples)
-    check_blocks(adapter, rank)
     check_writable(output)
     output_type = choose_output(declared, spec, silent=as_json)
     check_outputs(cases, output_type)
@@ -92,10 +94,13 @@ def command(
     from ..training.program import doubt, train
     from ..training.recipe import Recipe
 
-    recipe = Recipe(rank, alpha, steps, learning_rate, batch_size, seed=seed)
     begin = None
     if start_from:
         begin = formats.load(hub.resolve_program(start_from, offline=offline)).adapter
+    if begin and len(begin.ranks) == len(begin.alphas) == 1:
+        rank, alpha = rank or begin.ranks[0], alpha or begin.alphas[0]
+    recipe = Recipe(rank or 32, alpha or 16.0, steps, learning_rate, batch_size, seed=seed)
+    dtype = choose_dtype(adapter, recipe.rank)
     path = hub.resolve_base(interpreter, offline=offline, progress=status)
     base = load_base(path, trainable=True)
     if reason := doubt(cases):
@@ -109,7 +114,7 @@ def command(
         recipe,
         _progress(steps),
         start_from=begin,
-        dtype=adapter,
+        dtype=dtype,
         output=output_type,
     )
     made_for = base.profile.repo if base.profile.repos else interpreter

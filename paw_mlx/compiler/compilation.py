@@ -15,7 +15,7 @@ from ..output import TEXT, Output
 from ..program import Program
 from ..spec_output import labels_in_spec
 
-PHASES = ("pseudo_program", "encode", "map")
+PHASES = ("pseudo_program", "encode", "map", "calibrate")
 
 
 @dataclass

@@ -7,28 +7,85 @@ imported then: who compiles with what is here never loads it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from .. import hub, settings
 from ..device import on_gpu
-from ..errors import OptionError, listed
+from ..errors import HubError, OptionError, listed
 from ..formats.checkpoint import Checkpoint, read_converted
 from ..formats.fingerprint import fingerprint
 from ..profiles import PROFILES, find_profile
 from ..progress import Progress, quiet
 
+EMBEDDED = Path(__file__).with_name("embedded") / "paw-smollm2-135m"
+SCORES = "scores.json"
+_EMBEDDED_FOR = "smollm2-135m"
 BITS = 8  # the encoder is streamed: precision costs disk and a second, not memory
 
 
+def find_compiler(
+    reference: str | None,
+    interpreter: str | None,
+    bits: int | None = None,
+    *,
+    offline: bool = False,
+    progress: Progress = quiet,
+) -> Checkpoint:
+    """Return the compiler of a reference, or without one that which writes for an interpreter.
+
+    Without either, the published one for `qwen3-0.6b`; where it is not here and there is no
+    network, the embedded one, and `progress` hears of it. Errors as of `installed_compiler`.
+    """
+    if reference or interpreter:
+        reference = reference or compiler_for(interpreter)
+        return installed_compiler(reference, bits, offline=offline, progress=progress)
+    published = compiler_for(None)
+    try:
+        return installed_compiler(published, bits, offline=offline, progress=progress)
+    except HubError as error:
+        progress(f"{error}; compiling with the embedded {EMBEDDED.name}")
+        return Checkpoint.read(EMBEDDED)
+
+
+def caution(compiler: Checkpoint) -> str | None:
+    """Say how good the embedded compiler was measured to be, of `bench compile-quality`'s report.
+
+    None for another compiler.
+    """
+    if compiler.folder != EMBEDDED:
+        return None
+    report = json.loads((EMBEDDED / SCORES).read_text(encoding="utf-8"))
+    found = {
+        row["group"]: row
+        for row in report["rows"]
+        if (row["set"], row["method"]) == ("test", "compiled")
+    }
+    families = ", ".join(
+        f"{group.removeprefix('family: ')} {row['accuracy']:.0%}"
+        for group, row in found.items()
+        if group.startswith("family: ")
+    )
+    whole = found["all"]
+    return (
+        f"by {EMBEDDED.name}, a small one: of {whole['functions']} functions that it never saw its "
+        f"programs got {whole['accuracy']:.0%} of the cases right ({families}). "
+        f"The 4B compiler writes for a larger base: paw-mlx pull {compiler_for(None)}"
+    )
+
+
 def compiler_for(interpreter: str | None) -> str:
-    """Return the published compiler for an interpreter; OptionError if there is none."""
+    """Return the compiler that writes for an interpreter; OptionError if none is known."""
     profile = find_profile(interpreter) if interpreter else PROFILES["qwen3-0.6b"]
+    if profile and profile.name == _EMBEDDED_FOR:
+        return EMBEDDED.name
     if profile is None or not profile.compiler:
         have = [p.name for p in PROFILES.values() if p.compiler]
         raise OptionError(
             f"no published compiler writes for {interpreter}",
-            hint=f"There are some for {listed(have)}; name another with --compiler, "
-            "or make the program from examples with `paw-mlx train`.",
+            hint=f"There are some for {listed([*have, _EMBEDDED_FOR])}; name another with "
+            "--compiler, make one with `paw-mlx train-compiler`, or make the program from examples "
+            "with `paw-mlx train`.",
         )
     return profile.compiler.split("/")[-1]
 
@@ -45,6 +102,8 @@ def installed_compiler(
     To `bits`; without, what is here already, or 8. Raises NotFound, HubError, OfflineError,
     DiskError, FormatError or OptionError.
     """
+    if reference == EMBEDDED.name:
+        return Checkpoint.read(EMBEDDED)
     root, repo = settings.data_dir() / "compilers", hub.compiler_repo(reference)
     stem = str(repo).replace("/", "--") if repo else ""
     for choice in (bits,) if bits else (BITS, 16, 6, 4, 32):
@@ -53,6 +112,11 @@ def installed_compiler(
     source = hub.resolve_compiler(reference, offline=offline, progress=progress)
     if found := read_converted(source):
         have = (found.conversion or {}).get("bits")
+        if bits and found.encoder:
+            raise OptionError(
+                f"{source} reads specs with a base, and has no encoder of {bits} bits",
+                hint="Leave --bits out.",
+            )
         if bits and bits != have:
             raise OptionError(
                 f"{source} was converted to {have} bits, not {bits}",

@@ -1,8 +1,9 @@
-"""The compiler: an English spec becomes a program, in three phases.
+"""The compiler: an English spec becomes a program, in phases.
 
     pseudo_program   the pseudo-compiler restates the spec, with examples      text
     encode           the trained compiler reads both, streamed from disk       (L, P, H)
     map              the mapper turns what it read into a LoRA                 A and B
+    calibrate        where a base reads specs: what labels are said of nothing  priors
 
 Models follow one another and are given back in between, so a compile takes the memory of its
 largest phase. Several specs go through a phase together and load its model once.
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,18 +25,23 @@ from .. import hub, prompts
 from ..adapter import Adapter
 from ..errors import FormatError, PawError
 from ..formats.checkpoint import Checkpoint, compiler_fingerprint
-from ..output import TEXT, Output
+from ..interpreter.interpreter import Interpreter
+from ..output import TEXT, Labels, Output
 from ..profiles import base_name
 from ..program import Program
 from ..progress import Progress, quiet
+from .base_encoder import BaseEncoder
 from .compilation import Compilation, Cost
 from .encoder import Encoder
-from .installed import compiler_for, installed_compiler, loadable_by_mlx_lm
+from .installed import find_compiler, loadable_by_mlx_lm
+from .priors import calibrate_labels
 from .pseudo import PseudoCompiler, check
 from .streamed_mapper import StreamedMapper
 from .target import Target
+from .writer import SpecWriter
 
 PSEUDO_COMPILER = "mlx-community/Qwen3-4B-Instruct-2507-4bit"
+_ROWS = 8  # that an interpreter holds to measure priors
 _TOGETHER = 16  # specs in one phase at a time; bounds the states that encoding leaves
 
 
@@ -49,18 +56,18 @@ class Compiler:
         self,
         checkpoint: Checkpoint,
         target: Target,
-        find_pseudo_compiler: Callable[[], PseudoCompiler],
+        encoder: Encoder | BaseEncoder,
+        find_writer: Callable[[], PseudoCompiler | SpecWriter],
         *,
         keep_loaded: bool = False,
         progress: Progress = quiet,
     ) -> None:
         """Take a converted checkpoint; AdapterMismatch if it writes for another base."""
         self.checkpoint, self.target = checkpoint, target
-        self._find_pseudo_compiler = find_pseudo_compiler
+        self._encoder, self._find_writer = encoder, find_writer
         self._keep_loaded, self._progress = keep_loaded, progress
         self._mapper = StreamedMapper(checkpoint)
         self._mapper.check(target.profile)
-        self._encoder = Encoder(checkpoint)
         width = self._mapper.sizes.hidden_size
         if width != self._encoder.hidden_size:
             raise FormatError(
@@ -74,31 +81,50 @@ class Compiler:
         reference: str | None = None,
         *,
         interpreter: str | None = None,
-        pseudo_compiler: str = PSEUDO_COMPILER,
+        pseudo_compiler: str | None = None,
         instruction: str | None = None,
         bits: int | None = None,
         keep_loaded: bool = False,
         offline: bool = False,
         progress: Progress = quiet,
     ) -> Compiler:
-        """Load a compiler: `paw-4b-qwen3-0.6b`, `paw-4b-gpt2`, a hub repo, or a folder.
+        """Load a compiler: `paw-4b-qwen3-0.6b`, `paw-4b-gpt2`, a hub repo, a folder, or
+        `paw-smollm2-135m`, the embedded one.
 
-        Without a reference, the one that writes for `interpreter` (`qwen3-0.6b`). As published
+        Without a reference, the one that writes for `interpreter` (`qwen3-0.6b`); without that,
+        too, and without a network, the embedded one, if the published one is not here. As published
         it is converted first, to `bits` 4, 6, 8 (the default), 16 or 32, and kept. The
         pseudo-compiler is any instruct model that mlx-lm loads, fetched when first needed;
-        `instruction` replaces the text that tells it what to write.
+        `instruction` replaces the text that tells it what to write. The embedded one needs none.
         Raises NotFound, HubError, OfflineError, FormatError, AdapterMismatch or OptionError.
         """
-        reference = reference or compiler_for(interpreter)
-        checkpoint = installed_compiler(reference, bits, offline=offline, progress=progress)
-        base = interpreter or base_name(checkpoint.interpreter)
-        target = Target.read(hub.resolve_base(base, offline=offline, progress=progress))
+        checkpoint = find_compiler(reference, interpreter, bits, offline=offline, progress=progress)
 
-        def find() -> PseudoCompiler:
-            path = hub.resolve_base(pseudo_compiler, offline=offline, progress=progress)
+        def resolve(name: str) -> Path:
+            return hub.resolve_base(name, offline=offline, progress=progress)
+
+        def find() -> PseudoCompiler | SpecWriter:
+            if checkpoint.encoder and not (pseudo_compiler or instruction):
+                return SpecWriter()
+            path = resolve(pseudo_compiler or PSEUDO_COMPILER)
             return PseudoCompiler(loadable_by_mlx_lm(path, progress), instruction)
 
-        return cls(checkpoint, target, find, keep_loaded=keep_loaded, progress=progress)
+        base = resolve(interpreter or base_name(checkpoint.interpreter))
+        encoder: Encoder | BaseEncoder
+        if not checkpoint.encoder:
+            encoder = Encoder(checkpoint)
+        elif checkpoint.encoder == checkpoint.interpreter:
+            encoder = BaseEncoder(checkpoint, base)
+        else:
+            encoder = BaseEncoder(checkpoint, resolve(base_name(checkpoint.encoder)))
+        return cls(
+            checkpoint,
+            Target.read(base),
+            encoder,
+            find,
+            keep_loaded=keep_loaded,
+            progress=progress,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,11 +158,12 @@ class Compiler:
                     each.error = error
             if not self._keep_loaded:
                 self.close()
-            self._encode([each for each in group if each.error is None])
-            for each in group:
-                if each.error is None:
-                    self._map(each)
-                yield each
+            sound = [each for each in group if each.error is None]
+            self._encode(sound)
+            for each in sound:
+                self._map(each)
+            self._calibrate(sound)
+            yield from group
 
     def write(self, compilation: Compilation) -> str:
         """Write the pseudo-program, the first phase; or check the one that was given.
@@ -147,7 +174,7 @@ class Compiler:
             if compilation.pseudo_program:
                 pseudo_program = self.check(compilation.pseudo_program)
             else:
-                pseudo_program = self._pseudo_compiler.write(
+                pseudo_program = self._writer.write(
                     compilation.spec, self.target.room, self._progress
                 )
         compilation.pseudo_program = pseudo_program
@@ -155,12 +182,12 @@ class Compiler:
 
     def check(self, pseudo_program: str) -> str:
         """Return the pseudo-program in a text; CompileError says why it is none or too long."""
-        return check(pseudo_program, self.target.room)
+        return check(pseudo_program, self.target.room, pairs=not self.checkpoint.encoder)
 
     def close(self) -> None:
         """Give the pseudo-compiler's memory back; the next call loads it again."""
-        if "_pseudo_compiler" in self.__dict__:
-            self._pseudo_compiler.close()
+        if "_writer" in self.__dict__:
+            self._writer.close()
 
     def __enter__(self) -> Compiler:
         return self
@@ -174,8 +201,8 @@ class Compiler:
         self.close()
 
     @cached_property
-    def _pseudo_compiler(self) -> PseudoCompiler:
-        return self._find_pseudo_compiler()
+    def _writer(self) -> PseudoCompiler | SpecWriter:
+        return self._find_writer()
 
     def _encode(self, compilations: Sequence[Compilation]) -> None:
         """Encode all at once, the second phase; they share its seconds."""
@@ -198,6 +225,19 @@ class Compiler:
         compilation.hidden = None  # they are as large as an adapter
         compilation.program = self._make_program(compilation, adapter)
 
+    def _calibrate(self, compilations: Sequence[Compilation]) -> None:
+        """Give labels their priors, the last phase, where a base that is here read the specs."""
+        wanted = [each for each in compilations if isinstance(each.output, Labels)]
+        if not (self.checkpoint.encoder and wanted):
+            return
+        cost = Cost()
+        with cost.measured(), Interpreter.load(str(self.target.path), max_rows=_ROWS) as runner:
+            for each in wanted:
+                assert each.program is not None
+                each.program = calibrate_labels(runner, each.program)
+        for each in wanted:
+            each.costs["calibrate"] = Cost(cost.seconds / len(wanted), cost.peak_bytes)
+
     def _make_program(self, compilation: Compilation, adapter: Adapter) -> Program:
         """Assemble a program, and the record of where it comes from."""
         spec, pseudo = compilation.spec, compilation.pseudo_program or ""
@@ -210,8 +250,7 @@ class Compiler:
             "costs": {phase: asdict(cost) for phase, cost in compilation.costs.items()},
         }
         if compilation.origin != "given":
-            record["pseudo_compiler_fingerprint"] = self._pseudo_compiler.fingerprint
-            record["instruction_sha256"] = self._pseudo_compiler.instruction_sha256
+            record |= self._writer.record()
         return Program(
             template=prompts.template(pseudo, self.target.profile.turn),
             adapter=adapter,

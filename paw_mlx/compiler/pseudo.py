@@ -94,10 +94,11 @@ class Room:
     limit: int
 
 
-def check(text: str, room: Room) -> str:
+def check(text: str, room: Room, *, pairs: bool = True) -> str:
     """Return the pseudo-program in a text, markers included, without what stands around it.
 
-    CompileError says what is wrong with it, and its hint how to write it better.
+    With `pairs` it needs an example. CompileError says what is wrong with it, and its hint how to
+    write it better.
     """
     text = text.replace("\r\n", "\n")
     starts, ends = text.count(START), text.count(END)
@@ -119,12 +120,16 @@ def check(text: str, room: Room) -> str:
             "the pseudo-program has no task",
             hint=f"After {START}, write a line that begins with `Task: `.",
         )
-    if not _PAIR.search(body):
+    if pairs and not _PAIR.search(body):
         raise CompileError(
             "the pseudo-program has no example with an input and an output",
             hint="Write lines that begin with `Input: `, each followed by its `Output: `.",
         )
-    pseudo = text[text.index(START) : text.index(END) + len(END)]
+    return check_length(text[text.index(START) : text.index(END) + len(END)], room)
+
+
+def check_length(pseudo: str, room: Room) -> str:
+    """Return a pseudo-program; CompileError if it leaves too little room."""
     if (num_tokens := room.count(pseudo)) > room.limit:
         raise CompileError(
             f"the prompt with the pseudo-program takes {num_tokens} tokens, and {room.limit} fit",
@@ -147,6 +152,13 @@ class PseudoCompiler:
     def instruction_sha256(self) -> str:
         """Which wording the model was given."""
         return _sha256(self._instruction)
+
+    def record(self) -> dict[str, str]:
+        """Return what a program records of it."""
+        return {
+            "pseudo_compiler_fingerprint": self.fingerprint,
+            "instruction_sha256": self.instruction_sha256,
+        }
 
     @cached_property
     def fingerprint(self) -> str:

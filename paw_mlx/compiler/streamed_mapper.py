@@ -16,7 +16,7 @@ from ..errors import AdapterMismatch, FormatError, listed
 from ..formats.checkpoint import MAPPER, Checkpoint, check_mapper
 from ..formats.tensors import safetensors_index
 from ..profiles import Profile
-from .mapper import HEAD, coefficients, mix
+from .mapper import HEAD, coefficients, mix, pool
 
 
 class StreamedMapper:
@@ -29,8 +29,10 @@ class StreamedMapper:
     def __init__(self, compiler: Checkpoint) -> None:
         self._file, self._compiler = compiler.folder / MAPPER, compiler
         slots = safetensors_index(self._file)
-        if odd := [name for name, slot in slots.items() if slot.dtype != "F32"]:
-            raise FormatError(f"{len(odd)} tensors of the mapper are not float32: {listed(odd)}")
+        if odd := [name for name, slot in slots.items() if slot.dtype not in ("F32", "F16")]:
+            raise FormatError(
+                f"{len(odd)} tensors of the mapper are not float32 or float16: {listed(odd)}"
+            )
         shapes = {name: slot.shape for name, slot in slots.items()}
         self.sizes = check_mapper(shapes, compiler.record)
 
@@ -53,7 +55,7 @@ class StreamedMapper:
         """
         with mx.stream(mx.cpu):
             head = [self._read(name) for name in HEAD]
-            found = coefficients(mx.array(hidden), head, self.sizes)
+            found = coefficients(pool(mx.array(hidden)), head, self.sizes)
             mx.eval(found)
         del head
         sites: dict[Site, Lora] = {}
@@ -75,7 +77,8 @@ class StreamedMapper:
 
     def _read(self, name: str) -> mx.array:
         try:
-            tensor = cast(dict[str, mx.array], mx.load(str(self._file)))[name]
+            stored = cast(dict[str, mx.array], mx.load(str(self._file)))[name]
+            tensor = stored.astype(mx.float32)
             mx.eval(tensor)
         except RuntimeError as error:
             raise FormatError(f"{self._file} is damaged: {error}") from error

@@ -19,6 +19,7 @@ _RESERVE = 256  # tokens of the interpreter's window that a pseudo-program leave
 class Target:
     """The interpreter that programs are written for: all of it but its weights."""
 
+    path: Path
     profile: Profile
     tokenizer: Tokenizer
     window: int
@@ -29,9 +30,8 @@ class Target:
         """Read a base's folder or GGUF file."""
         source = read_source(path)
         profile = Profile.from_config(source.config)
-        return cls(
-            profile, source.tokenizer, min(profile.window, source.context), base_fingerprint(path)
-        )
+        window = min(profile.window, source.context)
+        return cls(path, profile, source.tokenizer, window, base_fingerprint(path))
 
     @property
     def room(self) -> Room:

@@ -139,20 +139,24 @@ def read_adapter(path: str | Path, profile: Profile | None = None) -> Found:
 def save(
     program: Program,
     path: str | Path,
-    dtype: str | None = "q4_0",
+    dtype: str | None = "auto",
     *,
     layout: str | None = None,
     profile: Profile | None = None,
 ) -> None:
     """Save a program as a `.paw` ZIP, or as a folder if `path` ends with a slash.
 
-    `dtype` is the adapter's: q4_0, q8_0, bf16, f16, f32, or None for as it is; `layout` may say
-    "paw" or "directory"; `profile` is needed where the program's interpreter is not a known one.
+    `dtype` is the adapter's: q4_0, q8_0, bf16, f16, f32, None for as it is, or `auto`: q4_0, and
+    f16 for ranks that are no multiples of its blocks of 32. `layout` may say "paw" or "directory";
+    `profile` is needed where the program's interpreter is not a known one.
     Written atomically. OptionError for what cannot be written, DiskError if the disk refuses.
     """
     layout = layout or ("directory" if str(path).endswith("/") else "paw")
     if layout not in ("paw", "directory"):
         raise OptionError(f"a program is saved as paw or directory, not {layout!r}")
+    if dtype == "auto":
+        ranks = program.adapter.ranks if program.adapter else ()
+        dtype = "f16" if any(rank % 32 for rank in ranks) else "q4_0"
     _check_dtype(dtype, layout)
     profile = profile or find_profile(program.interpreter)
     if profile is None:

@@ -1,9 +1,15 @@
 """A compiler's folder: where its parts lie, and what its meta.json says.
 
 meta.json             the numbers that steer a compile; nothing about them is assumed
-compiler/             the encoder, in Hugging Face's layout
+compiler/             the encoder, in Hugging Face's layout, or
+encoder.safetensors   what was trained of a base that is the encoder, if anything was
 lora_mapper.pt        the mapper as published, or
-mapper.safetensors    the mapper converted, all float32
+mapper.safetensors    the mapper converted, float32; or trained here, float32 or float16
+
+Two styles. `minimal`, the published one: the encoder reads the spec and a pseudo-program that a
+chat model wrote, and its states are those of the prefix tokens. `spec`: the encoder is a base
+(`encoder_model`), it reads the spec alone, the pseudo-program is the spec as it stands, and without
+prefix tokens the states are those of all tokens.
 """
 
 from __future__ import annotations
@@ -23,8 +29,9 @@ from .untrusted import json_object, number, read_bytes, shown, string
 
 META, ENCODER = "meta.json", "compiler"
 PUBLISHED_MAPPER, MAPPER = "lora_mapper.pt", "mapper.safetensors"
-CONVERTED = "paw_mlx"  # the key of meta.json under which a conversion records itself
-_STYLE = "minimal"
+TRAINED_ENCODER = "encoder.safetensors"
+CONVERTED = "paw_mlx"  # the key of meta.json under which a conversion or training records itself
+PUBLISHED, SPEC = STYLES = "minimal", "spec"
 _MAX_META_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 64 << 20
 _MAX_SIZE = 1 << 16
@@ -36,7 +43,9 @@ Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 class Checkpoint:
     """A compiler's folder, and what its meta.json fixes. `record` is the whole of it, as read.
 
-    Read it once and hand it on: whoever makes one program then speaks of one compiler.
+    `encoder` is the base that reads specs, and empty where the folder holds an encoder; it carries
+    a LoRA of `encoder_rank`, or none of 0. Read it once and hand it on: whoever makes one program
+    then speaks of one compiler.
     """
 
     folder: Path
@@ -45,6 +54,8 @@ class Checkpoint:
     alpha: float
     num_bases: int
     prefix_steps: int
+    encoder: str
+    encoder_rank: int
     record: Mapping[str, Any]
 
     @classmethod
@@ -53,24 +64,27 @@ class Checkpoint:
         record = json_object(read_bytes(folder / META, _MAX_META_BYTES), META)
         interpreter = string(_value(record, "interpreter_model"), "interpreter_model")
         style = _value(record, "compiler_prompt_style")
-        if not interpreter or style != _STYLE:
+        if not interpreter or style not in STYLES:
             raise FormatError(
                 f"{META} gives interpreter_model {shown(interpreter)} and compiler_prompt_style "
-                f"{shown(style)}; only the style {_STYLE!r} is known"
+                f"{shown(style)}; the known styles are {listed(list(STYLES))}"
             )
+        own = style == SPEC
         return cls(
             folder=folder,
             interpreter=interpreter,
             rank=_size(record, "lora_rank"),
             alpha=number(_value(record, "lora_alpha"), "lora_alpha"),
             num_bases=_size(record, "lora_num_bases"),
-            prefix_steps=_size(record, "prefix_steps"),
+            prefix_steps=_size(record, "prefix_steps", least=0 if own else 1),
+            encoder=string(_value(record, "encoder_model"), "encoder_model") if own else "",
+            encoder_rank=_size(record, "encoder_rank", least=0) if own else 0,
             record=record,
         )
 
     @property
     def conversion(self) -> Mapping[str, Any] | None:
-        """What the conversion recorded (bits, group_size, source), or None as published."""
+        """What the conversion or training recorded of itself, or None as published."""
         found = self.record.get(CONVERTED)
         return found if isinstance(found, dict) else None
 
@@ -81,7 +95,7 @@ def compiler_fingerprint(compiler: Checkpoint) -> str:
     record = {k: v for k, v in compiler.record.items() if k != CONVERTED}
     digest = hashlib.sha256(fingerprint(folder).encode())
     digest.update(json.dumps(record, sort_keys=True).encode())
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in () if compiler.encoder else ("tokenizer.json", "tokenizer_config.json"):
         digest.update(hashlib.sha256(read_bytes(folder / ENCODER / name, _MAX_TEXT_BYTES)).digest())
     return digest.hexdigest()
 
@@ -99,6 +113,7 @@ class MapperSizes:
     """What a mapper is made for. `modules` are sorted by name and have their (d_in, d_out)."""
 
     hidden_size: int
+    trunk_size: int
     num_layers: int
     modules: Mapping[str, tuple[int, int]]
     num_bases: int
@@ -125,11 +140,12 @@ def check_mapper(shapes: Shapes, meta: Mapping[str, Any]) -> MapperSizes:
     def size(name: str, axis: int) -> int:
         return dict(enumerate(shapes.get(name, ()))).get(axis, 0)
 
-    hidden, rows = size("trunk.0.bias", 0), size("coeff_head.bias", 0)
+    hidden, trunk = size("trunk.0.weight", 1), size("trunk.0.bias", 0)
+    rows = size("coeff_head.bias", 0)
     wanted: dict[str, tuple[int, ...]] = {
-        "trunk.0.weight": (hidden, hidden),
-        "trunk.0.bias": (hidden,),
-        "coeff_head.weight": (rows, hidden),
+        "trunk.0.weight": (trunk, hidden),
+        "trunk.0.bias": (trunk,),
+        "coeff_head.weight": (rows, trunk),
         "coeff_head.bias": (rows,),
     }
     for module in modules:
@@ -143,6 +159,7 @@ def check_mapper(shapes: Shapes, meta: Mapping[str, Any]) -> MapperSizes:
         )
     return MapperSizes(
         hidden_size=hidden,
+        trunk_size=trunk,
         num_layers=rows // (len(modules) * bases * 2),
         modules={m: (shapes[f"A_bases_{m}"][2], shapes[f"B_bases_{m}"][1]) for m in modules},
         num_bases=bases,
@@ -176,8 +193,8 @@ def _value(record: Mapping[str, Any], key: str) -> Any:
     return record[key]
 
 
-def _size(record: Mapping[str, Any], key: str) -> int:
+def _size(record: Mapping[str, Any], key: str, least: int = 1) -> int:
     value = _value(record, key)
-    if type(value) is not int or not 0 < value <= _MAX_SIZE:
+    if type(value) is not int or not least <= value <= _MAX_SIZE:
         raise FormatError(f"{META} of the compiler gives {key} as {shown(value)}, which is no size")
     return value

@@ -57,13 +57,13 @@ def fit(
     every = max(1, steps // checks)
     for number, parts in zip(range(1, steps + 1), batches, strict=False):
         found, gradients = add_up(differentiate(parameters, part) for part in parts)
-        _check_finite(found, number, learning_rate)
+        check_finite(found, number, learning_rate)
         parameters = optimizer.apply_gradients(gradients, parameters)
         mx.eval(parameters, optimizer.state)
         held_out_loss = None
         if number % every == 0 or number == steps:
             held_out_loss = judge(parameters)
-            _check_finite(held_out_loss, number, learning_rate)
+            check_finite(held_out_loss, number, learning_rate)
             best = min(best, (held_out_loss, number, parameters), key=lambda state: state[0])
         report(TrainingStep(number, found, held_out_loss))
     return best[1], best[2]
@@ -100,7 +100,8 @@ def shuffled(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
             yield order[start : start + size]
 
 
-def _check_finite(loss: float, number: int, learning_rate: float) -> None:
+def check_finite(loss: float, number: int, learning_rate: float) -> None:
+    """Raise CompileError unless the loss of a step is a number."""
     if not math.isfinite(loss):
         raise CompileError(
             f"training diverged: the loss of step {number} is {loss}",

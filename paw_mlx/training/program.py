@@ -20,6 +20,7 @@ import numpy as np
 from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
 from ..cases import Case, check_cases, check_outputs
+from ..compiler.writer import write_pseudo_program
 from ..errors import AdapterMismatch, OptionError
 from ..formats.gguf import recode
 from ..interpreter.adapters import lora
@@ -142,7 +143,7 @@ def train(
     check_cases(cases)
     check_outputs(cases, output)
     rows, shown, held_out = divide(cases, recipe)
-    pseudo = prompts.pseudo_program(spec, ((case.input, case.output) for case in shown))
+    pseudo = write_pseudo_program(spec, ((case.input, case.output) for case in shown))
     template = prompts.template(pseudo, base.profile.turn)
     encode_cases(base, template, cases)  # an error now, not after an hour
     trainer = Trainer(base, template, recipe)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from reports import CONDITION, EVERY, METHODS, accuracy_row, near, speed, speed_row
+from reports import CONDITION, EVERY, METHODS, accuracy_row, near, quality, speed, speed_row
 from reports import report as made_report
 
 from paw_mlx.benchmarks.report import __main__ as pages
@@ -154,6 +154,14 @@ def test_speed_shows_ceilings_ratios_and_what_was_skipped() -> None:
     assert "16 bits: skipped, it needs 67.6 GB, and 55.0 GB are to be had" in text
     assert "Synthetic" not in text
     assert "Synthetic: randomly initialised" in report.terminal(speed(synthetic=True))
+
+
+def test_quality_shows_each_set_with_gains_and_balance() -> None:
+    text = report.terminal(quality())
+    assert "Unseen functions of trained kinds" in text
+    assert "Test functions, by family" in text
+    assert re.search(r"compiled +40 +480 +55.0 +49.0–60.0 +61.5 +\+15.0 \(-1.0 to 30.0\)", text)
+    assert re.search(r"json \| edit +180 +10 \(4–15\) +40 \(34–45\) +55 \(49–60\)", text)
 
 
 @pytest.mark.parametrize(("ceiling", "shown"), [(None, None), ([410.0, 546.0], "410–546")])
@@ -333,6 +341,10 @@ PLOTS = {
     "accuracy": {
         "methods": ("74.0", "program, typos", "95 % interval", *METHODS),
         "kind": ("closed label (100)", "free text (50)"),
+    },
+    "quality": {
+        "unseen-families": ("55.0", "all (480)", "classify (120)", "json | edit", "compiled"),
+        "test-families": ("test functions", "tuned-5", "95 % interval"),
     },
     "compile": {"seconds": ("pseudo", "24.2 s")},
     "versus": {"engines": ("paw-mlx", "mlx-lm", "700", "520")},

@@ -240,9 +240,9 @@ def test_train_writes_a_program_that_runs(base, tmp_path):
     assert paw("run", out, "disk", "--interpreter", base, "--max-tokens", 4).returncode == 0
 
 
-def test_a_demo_without_examples_says_so(tmp_path):
+def test_a_demo_of_a_folder_without_programs_says_so(tmp_path):
     done = paw("demo", tmp_path / "nowhere")
-    assert (done.returncode, "no example programs" in done.stderr) == (1, True)
+    assert (done.returncode, "no folder in" in done.stderr) == (1, True)
 
 
 def test_a_demo_judges_the_program_and_the_base_alone(

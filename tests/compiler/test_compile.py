@@ -284,9 +284,10 @@ def test_compiling_with_what_is_here_loads_no_converter():
     ("reference", "interpreter", "message"),
     [
         ("no-such-compiler", None, "no compiler 'no-such-compiler'"),
-        (None, "smollm2-135m", "no published compiler writes for smollm2-135m"),
+        (None, "Qwen/Qwen3-8B", "no published compiler writes for Qwen/Qwen3-8B"),
         (None, "gpt2", "paw-4b-gpt2 is not on this machine"),
-        (None, None, "paw-4b-qwen3-0.6b is not on this machine"),
+        ("paw-4b-qwen3-0.6b", None, "paw-4b-qwen3-0.6b is not on this machine"),
+        ("paw-smollm2-135m", None, "smollm2-135m is not on this machine"),  # its base is not
     ],
 )
 def test_what_is_not_here_is_named(reference, interpreter, message):

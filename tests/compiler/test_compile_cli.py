@@ -56,7 +56,7 @@ def test_json_says_what_it_cost(tmp_path, pseudo):
     assert record["bytes"] == out.stat().st_size
     assert record["program_id"] == load(out).id
     assert record["output"] == {"type": "labels", "labels": ["ALERT", "QUIET"]}
-    assert set(record["phases"]) == {"pseudo_program", "encode", "map"}
+    assert set(record["phases"]) == {"pseudo_program", "encode", "map", "calibrate"}
     assert 0 < record["phases"]["encode"]["seconds"] <= record["seconds"]
     assert record["peak_bytes"] == max(p["peak_bytes"] for p in record["phases"].values())
 

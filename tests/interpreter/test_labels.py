@@ -223,6 +223,22 @@ def test_a_calibrated_temperature_looks_at_what_it_makes_likely(
     assert (drawn > usual) == (result.num_steps > usual) == (temperature > 1)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_priors_are_taken_from_labels_before_paths_are_left_out(
+    interpreter, apart, family, temperature
+):
+    text, labels = INPUTS[0], MANY[:200]
+    log_p = np.array([*expected(apart, typed(family, labels), text).values()])
+    # The unlikeliest labels become the likeliest: no path to them may be passed over.
+    priors = np.minimum(2 * log_p + np.random.default_rng(1).uniform(0, 4, len(labels)), 0)
+    program = typed(family, labels, temperature=temperature, priors=tuple(priors.tolist()))
+    decision = interpreter.run(program, text).decision
+    weights = (log_p - priors) / temperature
+    assert decision.label == labels[weights.argmax()] != labels[log_p.argmax()]
+    wanted = np.exp(weights - np.logaddexp.reduce(weights))
+    assert [*decision.probabilities.values()] == pytest.approx(wanted, abs=2e-5)
+
+
 def test_a_stream_gives_the_label_whole(interpreter, family):
     pieces = interpreter.stream(typed(family, SHARED), INPUTS[0])
     (label,) = list(pieces)

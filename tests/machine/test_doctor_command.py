@@ -200,6 +200,7 @@ def test_a_home_that_nobody_knows_is_an_error_as_everywhere(monkeypatch):
     for name in ("PAW_MLX_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(sys, "prefix", "/nowhere/.venv")
     for folder in (settings.data_dir, settings.cache_dir):
         with pytest.raises(OptionError, match="HOME is not set"):
             folder()

@@ -119,8 +119,9 @@ class Search:
     def __init__(self, trie: Trie, options: Options) -> None:
         self._trie, self._options = trie, options
         self._found: dict[int, float] = {}  # the log-probability of a label
-        # By it p ** (1 / temperature) is what a label weighs: in the decision, or in a draw.
+        # By it (p / prior) ** (1 / temperature) is what a label weighs: in the decision, or a draw.
         self._temperature = trie.output.temperature * max(1.0, options.temperature)
+        self._priors = trie.output.priors or [0.0] * len(trie.output.labels)
         self._known = -math.inf  # the logarithm of what all that are found weigh
         self._open = {trie.root: (math.inf, 0.0)}  # of a node not yet heard: `_most`, its own log
         self._held: _Tokens = ()  # tokens behind the prompt in the row's slot
@@ -164,10 +165,10 @@ class Search:
             known = [self._known]
             for log_p, leads_to in zip(after.tolist(), node.following.leads_to, strict=True):
                 if isinstance(leads_to, Node):
-                    self._open[leads_to] = self._most(log_p, len(leads_to.labels)), log_p
+                    self._open[leads_to] = self._most(log_p, leads_to.labels), log_p
                 else:
                     self._found[leads_to] = log_p
-                    known.append(log_p / self._temperature)
+                    known.append((log_p - self._priors[leads_to]) / self._temperature)
             self._known = _add_logs(*known)
         self._heard = None
         left = _add_logs(*(most for most, _ in self._open.values()))
@@ -190,13 +191,15 @@ class Search:
         )
         return decision, self._trie.num_tokens[output.places[decision.label]]
 
-    def _most(self, log_p: float, num_labels: int) -> float:
-        """Return the logarithm of what so many labels, together so likely, weigh at most.
+    def _most(self, log_p: float, labels: Sequence[int]) -> float:
+        """Return the logarithm of what these labels, together so likely, weigh at most.
 
-        That is if they share it evenly, or below temperature 1 if one has it all (Jensen).
+        That is if they share it evenly, or below temperature 1 if one has it all (Jensen); and if
+        each has the least prior of them.
         """
         beta = 1 / self._temperature
-        return beta * log_p + max(0.0, 1 - beta) * math.log(num_labels)
+        least = min(self._priors[label] for label in labels)
+        return beta * (log_p - least) + max(0.0, 1 - beta) * math.log(len(labels))
 
 
 class Heard:

@@ -1,0 +1,1 @@
+"""Generate fuzzy functions whose outputs code computes."""

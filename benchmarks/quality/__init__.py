@@ -1,0 +1,1 @@
+"""How good the programs are that a compiler makes of specs (`bench compile-quality`)."""

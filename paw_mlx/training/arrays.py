@@ -1,0 +1,32 @@
+"""A compiler's arrays as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import mlx.core as mx
+
+from ..errors import FormatError
+from ..files import replacing
+from ..formats.checkpoint import MAPPER, TRAINED_ENCODER, Checkpoint
+from .mapper import Arrays
+
+
+def read_arrays(compiler: Checkpoint) -> Arrays:
+    """Read a compiler's arrays as float32, to go on from; FormatError for a damaged file."""
+    arrays: Arrays = {}
+    for name in (MAPPER, TRAINED_ENCODER):
+        file = compiler.folder / name
+        if file.is_file():
+            try:
+                arrays |= cast(Arrays, mx.load(str(file)))
+            except RuntimeError as error:
+                raise FormatError(f"{file} is damaged: {error}") from error
+    return {name: array.astype(mx.float32) for name, array in arrays.items()}
+
+
+def save_arrays(file: Path, arrays: Arrays, **metadata: str) -> None:
+    """Write arrays as safetensors, whole or not at all."""
+    with replacing(file) as temporary:
+        mx.save_safetensors(str(temporary), arrays, {"format": "mlx", **metadata})
