@@ -147,7 +147,7 @@ def _summary(reports: list[Tried]) -> str:
             str(report.rows),
             f"{report.accuracy_base:.1%}",
             f"{report.accuracy_program:.1%}",
-            f"{report.tok_s:.0f}",
+            f"{report.tok_s:.0f}" if report.tok_s else "–",  # labels are not decoded
         ]
         for report in reports
     ]
