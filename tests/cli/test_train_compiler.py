@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import toy_compilers as toy
-from shell import Done, Paw, start
+from shell import Done, Paw, paw, start
 
 from paw_mlx import load
 from paw_mlx.formats.checkpoint import MAPPER, META
@@ -61,7 +61,7 @@ def run(folder: Path, tmp_path: Path, call: Paw) -> Paw:
 def unbroken(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The mapper that a longer run makes, in a process of its own."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    assert start(*words(folder, out), *LONGER).wait() == 0
+    assert paw(*words(folder, out), *LONGER).returncode == 0
     return (out / MAPPER).read_bytes()
 
 

@@ -336,7 +336,8 @@ for _ in range(150):
     if chance.random() < 0.4:
         cache.save(key, known[key])
     elif chance.random() < 0.1 and (path := cache._path(key)).exists():
-        damaged = folder / f"{os.getpid()}.tmp"  # another process's file, renamed into place
+        # Another process's file, renamed into place; from elsewhere, for here it would be swept.
+        damaged = folder.parent / f"{os.getpid()}.tmp"
         damaged.write_bytes(flipped(os.urandom(3000), 9))
         damaged.replace(path)
     elif (found := cache.load(key)) is None:
