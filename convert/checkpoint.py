@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 
@@ -35,6 +35,7 @@ from paw_mlx.formats.checkpoint import (
 )
 from paw_mlx.formats.tensors import safetensors_index
 from paw_mlx.interpreter.base.packing import PACKED_BITS, PARTS
+from paw_mlx.interpreter.base.tensors import load_tensors
 from paw_mlx.locks import locked
 from paw_mlx.progress import Progress, advance, quiet
 
@@ -156,7 +157,7 @@ def _shard_paths(upstream: Upstream, folder: Path) -> list[Path]:
 
 def _make_shard(upstream: Upstream, names: list[str], bits: int) -> dict[str, mx.array]:
     """Make the named tensors as they are to be written, evaluated; their sources are let go."""
-    opened = {file: _load(file) for file in {upstream.files[name] for name in names}}
+    opened = {file: load_tensors(file) for file in {upstream.files[name] for name in names}}
     made: dict[str, mx.array] = {}
     for name in names:
         # Popped: an array that stays in the dictionary stays in memory once it is evaluated.
@@ -201,14 +202,6 @@ def _write_texts(upstream: Upstream, partial: Path, bits: int, stamp: str) -> No
     _write_json(folder / "model.safetensors.index.json", index)
     _write_json(folder / "config.json", config)
     _write_json(partial / META, {**upstream.meta, CONVERTED: made})
-
-
-def _load(file: Path) -> dict[str, mx.array]:
-    """Load a file's tensors, lazily: only what is evaluated is read."""
-    try:
-        return cast(dict[str, mx.array], mx.load(str(file)))
-    except RuntimeError as error:
-        raise FormatError(f"{file} is damaged: {error}") from error
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

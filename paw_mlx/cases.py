@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,20 @@ class Case:
     def name(self, number: int) -> str:
         """Return what an error calls it: its line, or else its place `number` among others."""
         return f"row {number}" if self.line is None else f"line {self.line}"
+
+
+def group_by_output(cases: Iterable[Case]) -> list[list[Case]]:
+    """Return the cases of each output, in the order in which outputs first come."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.output, []).append(case)
+    return list(groups.values())
+
+
+def take_in_turn(groups: Iterable[Sequence[Case]], num: int) -> list[Case]:
+    """Take so many cases, one of each group in turn, so that groups balance."""
+    turns = zip_longest(*groups)
+    return [case for turn in turns for case in turn if case is not None][:num]
 
 
 def check_cases(cases: Iterable[Case]) -> None:

@@ -96,13 +96,9 @@ def command(
         store.check_name(name)
     places = _places(output, wishes, several)
     compilations = [_begin(wish, declared, several, as_json) for wish in wishes]
-    from ..compiler.installed import caution
-
     num_failed = 0
     with _load(compiler, **options) as loaded:
         dtype = choose_dtype(adapter, loaded.checkpoint.rank)
-        if note := caution(loaded.checkpoint):
-            say(note)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
         if edit:
@@ -176,12 +172,16 @@ def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, 
 
 
 def _load(reference: str | None, **options: Any) -> Compiler:
+    from ..compiler.installed import caution
     from ..compiler.pipeline import Compiler
 
     if file := options["instruction"]:
         options["instruction"] = read_text(file)
     chosen = {key: value for key, value in options.items() if value is not None}
-    return Compiler.load(reference, progress=status, **chosen)
+    loaded = Compiler.load(reference, progress=status, **chosen)
+    if note := caution(loaded.checkpoint):
+        say(note)
+    return loaded
 
 
 def _keep(

@@ -26,6 +26,7 @@ from .specs import check_writable, choose_dtype, choose_output, read_text
 from .voice import StatusLine, left, say, status
 
 if TYPE_CHECKING:
+    from ..adapter import Adapter
     from ..output import Output
     from ..program import Program
     from ..training.loop import TrainingStep
@@ -94,9 +95,7 @@ def command(
     from ..training.program import doubt, train
     from ..training.recipe import Recipe
 
-    begin = None
-    if start_from:
-        begin = formats.load(hub.resolve_program(start_from, offline=offline)).adapter
+    begin = _load_adapter(start_from, offline) if start_from else None
     if begin and len(begin.ranks) == len(begin.alphas) == 1:
         rank, alpha = rank or begin.ranks[0], alpha or begin.alphas[0]
     recipe = Recipe(rank or 32, alpha or 16.0, steps, learning_rate, batch_size, seed=seed)
@@ -124,6 +123,12 @@ def command(
     formats.save(program, output, dtype=None, profile=base.profile)
     with written(output):
         _report(trained, program, output, as_json)
+
+
+def _load_adapter(reference: str, offline: bool) -> Adapter | None:
+    from .. import formats, hub
+
+    return formats.load(hub.resolve_program(reference, offline=offline)).adapter
 
 
 def _report(trained: Trained, program: Program, output: Path, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from ..formats.checkpoint import TRAINED_ENCODER, Checkpoint, check_fit, misfits
 from ..formats.tensors import safetensors_index
 from ..interpreter.adapters import lora
 from ..interpreter.adapters.parallel import blocks_of
+from ..interpreter.base.tensors import load_tensors
 from ..interpreter.base.tokenizer import Tokenizer
 from ..interpreter.engine.kv import KV
 from ..interpreter.models import llama
@@ -136,7 +137,4 @@ def _read_trained(compiler: Checkpoint, profile: Profile) -> dict[str, mx.array]
         return {}
     found = {name: slot.shape for name, slot in safetensors_index(file).items()}
     check_fit(misfits(wanted, found), "encoder")
-    try:
-        return cast(dict[str, mx.array], mx.load(str(file)))
-    except RuntimeError as error:
-        raise FormatError(f"{file} is damaged: {error}") from error
+    return load_tensors(file)

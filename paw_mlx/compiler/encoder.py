@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -25,7 +25,7 @@ from ..errors import CompileError, FormatError, listed
 from ..formats.checkpoint import ENCODER, Checkpoint
 from ..formats.tensors import Slot, safetensors_index
 from ..formats.untrusted import json_object, read_bytes
-from ..interpreter.base.tensors import Tensors
+from ..interpreter.base.tensors import Tensors, load_tensors
 from ..interpreter.engine.kv import KV
 from ..interpreter.models import encoder_args, llama
 from ..interpreter.models.elementwise import Rotation
@@ -121,10 +121,7 @@ class Encoder:
 
     def _load_layer(self, i: int) -> Tensors:
         prefix = f"model.layers.{i}."
-        try:
-            loaded = cast(Tensors, mx.load(str(self._files[i])))
-        except RuntimeError as error:
-            raise FormatError(f"{self._files[i]} is damaged: {error}") from error
+        loaded = load_tensors(self._files[i])
         return {n.removeprefix(prefix): t for n, t in loaded.items() if n.startswith(prefix)}
 
     def _embed(self, tokens: Sequence[int]) -> mx.array:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import mlx.core as mx
 
-from ..errors import FormatError
 from ..files import replacing
 from ..formats.checkpoint import MAPPER, TRAINED_ENCODER, Checkpoint
+from ..interpreter.base.tensors import load_tensors
 from .mapper import Arrays
 
 
@@ -19,10 +18,7 @@ def read_arrays(compiler: Checkpoint) -> Arrays:
     for name in (MAPPER, TRAINED_ENCODER):
         file = compiler.folder / name
         if file.is_file():
-            try:
-                arrays |= cast(Arrays, mx.load(str(file)))
-            except RuntimeError as error:
-                raise FormatError(f"{file} is damaged: {error}") from error
+            arrays |= load_tensors(file)
     return {name: array.astype(mx.float32) for name, array in arrays.items()}
 
 

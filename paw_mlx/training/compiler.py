@@ -37,6 +37,7 @@ from .arrays import save_arrays
 from .encodings import Encodings
 from .loop import check_finite
 from .mapper import Arrays, MapperTrainer, is_mapper
+from .memory import estimate_kept_bytes
 from .optimizer import Optimizer, clip
 from .recipe import CompilerRecipe
 from .sampling import Drawn, Sampler, encode
@@ -89,9 +90,9 @@ class CompilerTraining:
         """Take what to train with; `start_from` are a compiler's arrays (`read_arrays`)."""
         self.recipe, self.folder = recipe, folder
         self._functions, self._held_out, self._begin = functions, held_out, start_from
-        self.trainer = MapperTrainer(
-            base, reader, recipe, checkpointing=_kept_bytes(base, recipe) > _KEPT_BYTES
-        )
+        num_tokens = recipe.functions_per_batch * recipe.max_tokens
+        kept = estimate_kept_bytes(base, num_tokens, recipe.max_tokens, checkpointed=False)
+        self.trainer = MapperTrainer(base, reader, recipe, checkpointing=kept > _KEPT_BYTES)
         self._sampler = Sampler(
             base,
             functions,
@@ -279,14 +280,6 @@ class CompilerTraining:
         with replacing(log) as temporary:
             kept = lines[: self.number]
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _kept_bytes(base: Base, recipe: CompilerRecipe) -> float:
-    """Estimate what a step keeps of its forward pass without block checkpointing."""
-    args, width = base.model.args, sum(sum(group.d_outs) for group in base.groups)
-    tokens = recipe.functions_per_batch * recipe.max_tokens
-    scores = base.model.num_layers * args.heads * recipe.max_tokens
-    return tokens * (3 * width + scores) * base.dtype.size
 
 
 def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

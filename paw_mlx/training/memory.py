@@ -46,8 +46,8 @@ def divide_batch(base: Base, template: Template, cases: Sequence[Case]) -> list[
     num_prefix = len(base.tokenizer.encode(template.prefix, control=True))
 
     def kept_bytes(checkpointed: bool) -> tuple[int, int]:
-        prefix = _kept_bytes(base, num_prefix, num_prefix, checkpointed)
-        rows = _kept_bytes(base, num_rows * width, num_prefix + width, checkpointed)
+        prefix = estimate_kept_bytes(base, num_prefix, num_prefix, checkpointed)
+        rows = estimate_kept_bytes(base, num_rows * width, num_prefix + width, checkpointed)
         return prefix, rows + num_targets * base.model.args.vocab * _LOGIT_BYTES
 
     if sum(kept_bytes(checkpointed=False)) <= KEPT_BYTES:
@@ -59,7 +59,7 @@ def divide_batch(base: Base, template: Template, cases: Sequence[Case]) -> list[
     return [MicroBatch(batch, num_targets, checkpointed=True) for batch in batches]
 
 
-def _kept_bytes(base: Base, num_tokens: int, num_seen: int, checkpointed: bool) -> int:
+def estimate_kept_bytes(base: Base, num_tokens: int, num_seen: int, checkpointed: bool) -> int:
     """Estimate what a forward pass of tokens keeps, each of which sees up to `num_seen`."""
     args, layers = base.model.args, base.model.num_layers
     width = sum(sum(group.d_outs) for group in base.groups) // layers

@@ -18,12 +18,11 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from ..interpreter.engine.scoring import Encoded
 from ..interpreter.models.decoder import Layer
 
 _WIDTH = 32  # lengths are padded to a multiple of this, so that few shapes come up
 _PROMPT, _PADDING = 0, -1  # segments; cases are 1, 2, ...
-
-Encoded = tuple[Sequence[int], Sequence[int]]  # input with the template after it, output with end
 
 
 class Packed(NamedTuple):

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 
 import mlx.core as mx
 import numpy as np
 
 from .. import prompts
 from ..adapter import Adapter, Lora, Matrix, Site
-from ..cases import Case, check_cases, check_outputs
+from ..cases import Case, check_cases, check_outputs, group_by_output, take_in_turn
 from ..compiler.writer import write_pseudo_program
 from ..errors import AdapterMismatch, OptionError
 from ..formats.gguf import recode
@@ -228,8 +227,4 @@ def split(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case]
 
 def shots(rows: Sequence[Case], num: int) -> list[Case]:
     """Choose rows to show in the pseudo-program: one of each output in turn, so labels balance."""
-    waiting: dict[str, list[Case]] = {}
-    for row in rows:
-        waiting.setdefault(row.output, []).append(row)
-    turns = zip_longest(*waiting.values())
-    return [row for turn in turns for row in turn if row is not None][:num]
+    return take_in_turn(group_by_output(rows), num)

@@ -7,17 +7,16 @@ as if it had never stopped.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .. import prompts
-from ..cases import Case
+from ..cases import Case, group_by_output, take_in_turn
 from ..compiler.writer import split_examples, write_pseudo_program
 from ..corpus import FuzzyFunction
 from ..errors import InputTooLong, OptionError
+from ..interpreter.engine.scoring import Encoded, encode_cases
 from ..interpreter.models.load import Base
-from .packed import Encoded
 
 _POOL = 8  # batches whose functions are sorted by length together: less padding
 _SHOWN = 0.3  # how often cases stand in the pseudo-program, where the spec holds no pairs
@@ -87,7 +86,7 @@ class Sampler:
 
 
 def encode(
-    base: Base, spec: str, pseudo: str, cases: Iterable[Case], max_tokens: int | None = None
+    base: Base, spec: str, pseudo: str, cases: Sequence[Case], max_tokens: int | None = None
 ) -> Drawn:
     """Tokenize a function; cases that exceed `max_tokens` together are left out, but the first.
 
@@ -95,31 +94,27 @@ def encode(
     """
     template = prompts.template(pseudo, base.profile.turn)
     prompt = base.tokenizer.encode(template.prefix, control=True)
+    try:
+        encoded = encode_cases(base, template, cases)
+    except InputTooLong as error:
+        raise InputTooLong(
+            f"a function of the spec {spec[:40]!r}, {error}",
+            hint="Leave the function out, or shorten it.",
+        ) from error
     found: list[Encoded] = []
     length = len(prompt)
-    for case in cases:
-        text = base.tokenizer.encode_input(case.input, template.suffix)
-        output = [*base.tokenizer.encode(case.output.strip()), base.end]
-        if (total := len(prompt) + len(text) + len(output)) > base.window:
-            raise InputTooLong(
-                f"a case of the spec {spec[:40]!r} takes {total} tokens, and the window of "
-                f"{base.profile.name} is {base.window}",
-                hint="Leave the function out, or shorten it.",
-            )
-        length += len(text) + len(output)
+    for case in encoded:
+        length += len(case.input) + len(case.output)
         if max_tokens and found and length > max_tokens:
             break
-        found.append((text, output))
+        found.append(case)
     return Drawn(spec, prompt, found)
 
 
 def choose(cases: Sequence[Case], num: int, chance: random.Random) -> list[Case]:
     """Choose cases at random, one of each output in turn, so that labels balance."""
-    groups: dict[str, list[Case]] = {}
-    for case in chance.sample(cases, len(cases)):
-        groups.setdefault(case.output, []).append(case)
-    turns = zip_longest(*chance.sample(list(groups.values()), len(groups)))
-    return [case for turn in turns for case in turn if case is not None][:num]
+    groups = group_by_output(chance.sample(cases, len(cases)))
+    return take_in_turn(chance.sample(groups, len(groups)), num)
 
 
 def _chunks(functions: Sequence[FuzzyFunction], size: int) -> Iterator[list[FuzzyFunction]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 
@@ -15,7 +15,7 @@ from ...files import exists, find_files
 from ...formats.untrusted import MAX_TEXT_BYTES, check_arrived, json_object, read_bytes, shown
 from .gguf import read_gguf_base
 from .source import MLX_LM_PREFIX, Source, by_layer, eos_ids
-from .tensors import Tensors, weight_dtype
+from .tensors import Tensors, load_tensors, weight_dtype
 from .tokenizer import Tokenizer
 
 
@@ -52,12 +52,8 @@ def _read_tensors(path: Path, family: Family) -> Tensors:
     file_of: dict[str, str] = {}
     for file in files:
         check_arrived(file)
-        try:
-            loaded = cast(Tensors, mx.load(str(file)))
-        except RuntimeError as error:
-            raise FormatError(f"{file} is damaged: {error}") from error
         found = {}
-        for name, tensor in loaded.items():
+        for name, tensor in load_tensors(file).items():
             if not re.fullmatch(family.ignored, name):
                 ours, turned = _rename(name, tensor, family)
                 found[ours] = turned

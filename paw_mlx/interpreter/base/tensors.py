@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,6 +14,14 @@ from ...errors import FormatError, listed
 
 Tensors = dict[str, mx.array]
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def load_tensors(file: Path) -> Tensors:
+    """Load a file's tensors, lazily: only what is evaluated is read. FormatError for damage."""
+    try:
+        return cast(Tensors, mx.load(str(file)))
+    except RuntimeError as error:
+        raise FormatError(f"{file} is damaged: {error}") from error
 
 
 def shapes_of(model: nn.Module) -> Shapes:
