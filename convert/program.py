@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paw_mlx import formats, hub, prompts
+from paw_mlx import formats, hub, kept_cases, prompts
 from paw_mlx.adapter import Adapter
+from paw_mlx.cases import KEY, without_cases
 from paw_mlx.convert import torch_adapter
 from paw_mlx.convert.compare import compare
 from paw_mlx.convert.receipt import Receipt, ReceiptError
@@ -49,6 +50,7 @@ class Converted:
     num_bytes: int
     receipt: Receipt
     seconds: float
+    num_cases: int = 0  # that the program in `out` carries
 
     def record(self) -> dict[str, Any]:
         """Return all of it as JSON has it."""
@@ -56,6 +58,7 @@ class Converted:
         return {
             "source": {"path": str(self.source), "layout": before},
             "out": {"path": str(self.out), "layout": after, "bytes": self.num_bytes},
+            "num_cases": self.num_cases,
             "receipt": self.receipt.record(),
             "seconds": self.seconds,
         }
@@ -74,6 +77,7 @@ def convert(
     rank: int | None = None,
     alpha: float | None = None,
     rslora: bool = False,
+    with_cases: bool = True,
     offline: bool = False,
     progress: Progress = quiet,
 ) -> Converted:
@@ -84,7 +88,8 @@ def convert(
     `interpreter` names the base where the source does not. An adapter becomes a program by a
     `template`, or by a `pseudo_program` (and the `spec` it came from). `rank` and `alpha` are
     those of a torch checkpoint without a config, and `rslora` says that its scale is
-    alpha / sqrt(rank). All are texts, not paths.
+    alpha / sqrt(rank). All are texts, not paths. A stored program takes the cases kept with its
+    name along, in its meta.json, and another its own, unless they shall stay behind (`with_cases`).
 
     Raises NotFound, FormatError, AdapterMismatch, OptionError, HubError or DiskError; whatever
     is raised, `out` is as it was.
@@ -105,6 +110,7 @@ def convert(
     program = None
     if layout in _PROGRAMS:
         program = _make_program(found, profile, template, spec, pseudo_program)
+        program = kept_cases.export(program, path) if with_cases else without_cases(program)
     elif template or spec or pseudo_program:
         raise OptionError(f"{layout} holds an adapter alone, and no prompt")
     elif found.program:
@@ -117,7 +123,9 @@ def convert(
         receipt = _prove(found.adapter, temporary, profile, out)
         num_bytes = sum(p.stat().st_size for p in [temporary, *temporary.rglob("*")] if p.is_file())
     seconds = time.perf_counter() - start
-    return Converted(path, out, (found.layout, layout), num_bytes, receipt, seconds)
+    carried = program.meta.get(KEY) if program else None
+    num_cases = len(carried) if isinstance(carried, list) else 0
+    return Converted(path, out, (found.layout, layout), num_bytes, receipt, seconds, num_cases)
 
 
 def read_any(

@@ -1,19 +1,31 @@
-"""Cases: an input and the output that is right for it, one JSON object a line."""
+"""Cases: an input and the output that is right for it, one JSON object a line.
+
+A file of cases is somebody's own. Those kept with a program lie in a file of the store, and travel
+in the meta.json of the program's file; both are read with a limit, and may hold none.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .errors import FormatError, OptionError, OutputError, listed
+from .errors import FormatError, NotFound, OptionError, OutputError, listed
+from .files import exists, read_errors
+from .formats.untrusted import json_object, read_bytes, shown
 from .output import Labels, Output
+from .program import Program
 from .rows.jsonl import read_jsonl
 from .runner import check_text
+
+KEY = "cases"  # under which a program's meta.json carries its cases
+MAX_KEPT_BYTES = 64 << 20
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,12 @@ class Case:
     def name(self, number: int) -> str:
         """Return what an error calls it: its line, or else its place `number` among others."""
         return f"row {number}" if self.line is None else f"line {self.line}"
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a row of JSON, which says nothing of a group or grade that is not there."""
+        more = {"group": self.group, "grade": self.grade}
+        told = {name: value for name, value in more.items() if value is not None}
+        return {"input": self.input, "output": self.output, **told}
 
 
 def group_by_output(cases: Iterable[Case]) -> list[list[Case]]:
@@ -60,7 +78,28 @@ def check_cases(cases: Iterable[Case]) -> None:
             raise OptionError(f"{case.name(number)}: {reason}") from error
 
 
-def check_outputs(cases: Sequence[Case], output: Output) -> None:
+def check_distinct(cases: Iterable[Case]) -> None:
+    """Raise OptionError, with their names, for cases whose input another one has."""
+    first: dict[str, tuple[str, str]] = {}
+    wrong = []
+    for number, case in enumerate(cases, 1):
+        name, output = case.name(number), case.output.strip()
+        other, said = first.setdefault(case.input, (name, output))
+        if other != name:
+            differs = "repeats" if said == output else "disagrees with"
+            wrong.append(f"{name} {differs} {other}")
+    if wrong:
+        raise OptionError(
+            f"{len(wrong):,} of these cases have the input of another: {listed(wrong)}",
+            hint="Leave one case of each input; nothing was kept.",
+        )
+
+
+def check_outputs(
+    cases: Sequence[Case],
+    output: Output,
+    hint: str = "Correct them, or say what outputs may be: --labels, or --text for any.",
+) -> None:
     """Raise OptionError, with their names, for cases whose outputs are not of a type.
 
     They are labels, or JSON; whether it is of its schema, and text of its regex, nobody checks.
@@ -78,7 +117,7 @@ def check_outputs(cases: Sequence[Case], output: Output) -> None:
     raise OptionError(
         f"{len(wrong):,} of {len(cases):,} cases have an output that is not {allowed}: "
         f"{listed(wrong)}",
-        hint="Correct them, or say what outputs may be: --labels, or --text for any.",
+        hint=hint,
     )
 
 
@@ -87,7 +126,83 @@ def read_cases(path: Path) -> list[Case]:
 
     "group" and "grade" may be there, other keys are allowed, and blank lines are skipped.
     """
-    return [_case(path, number, row) for number, row in read_jsonl(path, "cases")]
+    rows = read_jsonl(path, "cases")
+    return [_case(f"{path}, line {number}", row, number) for number, row in rows]
+
+
+def read_kept(path: Path) -> list[Case]:
+    """Read a file of cases kept with a program, [] without one.
+
+    FormatError names the line that is no case, or says the size of a file beyond the limit;
+    DiskError if it may not be read.
+    """
+    try:
+        lines = read_bytes(path, MAX_KEPT_BYTES).split(b"\n")
+    except NotFound:
+        return []
+    try:
+        return [
+            _case(where, json_object(line.removeprefix(_BOM), where))
+            for where, line in ((f"{path}, line {n}", line) for n, line in enumerate(lines, 1))
+            if line.strip()
+        ]
+    except FormatError as error:
+        error.add_note("Correct or remove that line with an editor; the file is as it was.")
+        raise
+
+
+def without_cases(program: Program) -> Program:
+    """Return a program that carries no cases."""
+    meta = {key: value for key, value in program.meta.items() if key != KEY}
+    return replace(program, meta=meta)
+
+
+def count_kept(path: Path) -> int:
+    """Count the cases in a file of kept ones by its lines, damaged or not."""
+    if not exists(path):
+        return 0
+    with read_errors(path), path.open("rb") as file:
+        return sum(not line.isspace() for line in file)
+
+
+def fill_in(path: Path, cases: Sequence[Case]) -> bytes | None:
+    """Return what a file of kept cases holds with those whose inputs are new to it.
+
+    None if none is. FormatError if the file is damaged, OptionError if it would be too long.
+    """
+    kept = read_kept(path) if cases else []
+    known = {case.input for case in kept}
+    new = {case.input: case for case in cases if case.input not in known}
+    return write_kept([*kept, *new.values()]) if new else None
+
+
+def write_kept(cases: Iterable[Case]) -> bytes:
+    """Return the bytes of a file that `read_kept` reads; OptionError beyond its limit."""
+    rows = [json.dumps(case.record(), ensure_ascii=False).encode() + b"\n" for case in cases]
+    num_bytes = sum(map(len, rows))
+    if num_bytes > MAX_KEPT_BYTES:
+        raise OptionError(
+            f"{len(rows):,} cases take {num_bytes:,} bytes, and those kept with a program at most "
+            f"{MAX_KEPT_BYTES:,}",
+            hint="Leave some in a file of their own, and name it: `paw-mlx test NAME FILE`.",
+        )
+    return b"".join(rows)
+
+
+def carried(meta: Mapping[str, Any], where: str) -> list[Case]:
+    """Return the cases that a program's meta.json carries; FormatError, after `where`, for others.
+
+    A case that is none is named by its number.
+    """
+    rows = meta.get(KEY, [])
+    where = f'{where}: "{KEY}" of its meta.json'
+    try:
+        if not isinstance(rows, list):
+            raise FormatError(f"{where} is {shown(rows)}, and no list")
+        return [_case(f"{where}, case {number}", row) for number, row in enumerate(rows, 1)]
+    except FormatError as error:
+        error.add_note("Leave them behind: `paw-mlx convert FILE OUT.paw --no-cases`.")
+        raise
 
 
 def _is_of(output: Output, text: str) -> bool:
@@ -100,12 +215,11 @@ def _is_of(output: Output, text: str) -> bool:
     return True
 
 
-def _case(path: Path, number: int, row: object) -> Case:
-    where = f"{path}, line {number}"
+def _case(where: str, row: object, line: int | None = None) -> Case:
     if isinstance(row, dict):
         text, output = row.get("input"), row.get("output")
         if isinstance(text, str) and isinstance(output, str):
-            return Case(text, output, number, _group(where, row), _grade(where, row))
+            return Case(text, output, line, _group(where, row), _grade(where, row))
     raise FormatError(f'{where}: a case needs the strings "input" and "output"')
 
 

@@ -39,7 +39,7 @@ def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -
     A slug's `@vN` becomes the stored version. OptionError for an address that is not safe,
     NotFound, HubError, FormatError for bytes that are no sound program, DiskError for the disk.
     """
-    if not _is_safe(url):
+    if not is_safe(url):
         raise OptionError(
             f"{url} is no address to fetch programs from",
             hint="Use https://, or http:// on this machine (PAW_API_URL).",
@@ -144,22 +144,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
     ) -> Any:
-        if not _is_safe(newurl):
+        if not is_safe(newurl):
             raise HubError(f"{req.full_url} redirects to {newurl}, which is not fetched from")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _is_safe(url: str) -> bool:
+def is_safe(url: str) -> bool:
     """Return whether an address is https, or http on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return False
     host = parts.hostname or ""
-    return bool(host) and parts.scheme in (("http", "https") if _is_loopback(host) else ("https",))
+    return bool(host) and parts.scheme in (("http", "https") if is_loopback(host) else ("https",))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

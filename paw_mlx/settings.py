@@ -8,6 +8,7 @@
                           0 keeps and reads none
     PAW_MLX_EVAL_DATA     the folder of data that `paw-mlx bench accuracy` evaluates on
     PAW_API_URL           a PAW service to fetch programs from; PAW_API_KEY, its key
+    PAW_TEACHER_KEY       the key of the endpoint that `--teacher URL` names
 
 Without PAW_MLX_HOME, a folder `.paw` beside the virtual environment is it, where there is one: what
 `make` sets up in a checkout is found there by hand, too. Without either, what must be kept
@@ -25,6 +26,19 @@ import sys
 from pathlib import Path
 
 from .errors import OptionError
+
+_PASSED_ON = (
+    "PAW_MLX_HOME",
+    "PAW_OFFLINE",
+    "PAW_MLX_BLAS",
+    "PAW_MLX_DEVICE",
+    "PAW_MLX_PREFIX_BYTES",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+)
 
 
 def data_dir() -> Path:
@@ -80,6 +94,24 @@ def service() -> tuple[str, str] | None:
     """Return the PAW service's address and key (empty without one), or None to use no service."""
     url = os.environ.get("PAW_API_URL", "").strip().rstrip("/")
     return (url, os.environ.get("PAW_API_KEY", "").strip()) if url else None
+
+
+def teacher_key() -> str:
+    """Return the key of the endpoint that a user names as teacher; empty without one."""
+    return os.environ.get("PAW_TEACHER_KEY", "").strip()
+
+
+def as_set() -> dict[str, str]:
+    """Return the variables that are set, for a process that the system starts: no keys, no tokens.
+
+    They say where things lie, and on what to compute.
+    """
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def launch_agents() -> Path | None:
+    """Return the folder of this user's launchd agents; None where there is no launchd."""
+    return Path.home() / "Library" / "LaunchAgents" if sys.platform == "darwin" else None
 
 
 def _find_folder(xdg: str, linux: str, mac: str) -> Path:

@@ -120,7 +120,7 @@ def _lists(task: str, outputs: set[str]) -> Iterator[list[str]]:
         rest = task[lead.end() :]
         labels = _read_bullets(rest) or _read_list(rest)
         said = task[lead.start() :] if _STRICT.search(lead[0]) else task
-        if not labels or _AND.search(lead["filler"]) or _MORE.search(said):
+        if not labels or _AND.search(lead["filler"]) or _says_more(said, labels):
             continue
         nothing = any(map(_NOTHING.fullmatch, labels)) and any(map(_PARTS.fullmatch, labels))
         named = lead["of"] or len(_read_list(rest, alternatives=True) or ()) > 2
@@ -128,8 +128,13 @@ def _lists(task: str, outputs: set[str]) -> Iterator[list[str]]:
             yield labels
     for lead in (*_JUST.finditer(task), *_NOTHING_ELSE.finditer(task)):
         labels = _read_list(task[lead.end() :], alternatives=True)
-        if labels and not _MORE.search(task) and _are_borne_out(labels, task, outputs):
+        if labels and not _says_more(task, labels) and _are_borne_out(labels, task, outputs):
             yield labels
+
+
+def _says_more(text: str, labels: list[str]) -> bool:
+    """Whether a text asks for more than one of the labels; a label itself asks for nothing."""
+    return any(found[0] not in labels for found in _MORE.finditer(text))
 
 
 def _read_list(text: str, *, alternatives: bool = False) -> list[str] | None:

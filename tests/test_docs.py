@@ -39,8 +39,8 @@ PAGES = [
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 BASES = ROOT / ".paw" / "bases"  # what `make demo` fetches
-WITHOUT_MODEL = {"convert", "diff", "inspect", "ls", "pull", "rollback", "verify"}
-WITH_MODEL = {"filter", "map", "run", "test"}
+WITHOUT_MODEL = {"case", "convert", "diff", "inspect", "lint", "ls", "pull", "rollback", "verify"}
+WITH_MODEL = {"filter", "fix", "map", "run", "test"}
 PLAIN = {"cat", "head", "tail"}
 # What a compiler, a hub, PyTorch or training makes, what has no end, and what takes half a minute:
 # commands that name it are parsed alone.

@@ -125,6 +125,40 @@ def test_a_label_is_scored_against_all_others() -> None:
     assert never.label("a") == LabelScore(precision=None, recall=0.0, f1=0.0)
 
 
+def test_macro_f1_is_the_mean_of_the_labels() -> None:
+    """The example of the documentation of sklearn.metrics.f1_score, 1.5."""
+    said = zip("012012", "021001", strict=True)
+    assert report(*said).macro_f1 == pytest.approx(0.267, abs=5e-4)
+    assert report(("a", InputTooLong("")), ("b", "b")).macro_f1 == 0.5
+
+
+def test_only_labels_have_scores() -> None:
+    found = report(("a", "a"), ("b", "c"))
+    assert found.scores == {"a": found.label("a"), "b": found.label("b")}
+    texts = report(*[(str(number), "1") for number in range(13)])
+    assert texts.scores == {}
+    many = Labels(tuple(map(str, range(13))))
+    decision = many.decide([math.log(1 / 13)] * 13)
+    result = Result(decision.text, "stop", 0, 1, 1, 0.0, 0.0, decision=decision)
+    chosen = Report([Judged.of(Case("?", label), result) for label in many.labels])
+    assert chosen.scores.keys() == {*many.labels}
+
+
+def test_a_report_is_one_record() -> None:
+    found = report(*[("a", "a")] * 3, ("b", "a"), ("b", InputTooLong("too long")))
+    record = json.loads(json.dumps(found.record()))
+    assert (record["cases"], record["num_correct"], record["num_failed"]) == (5, 3, 1)
+    assert (record["accuracy"], record["interval"]) == (0.6, [*wilson(3, 5)])
+    assert record["labels"]["a"] == {"precision": 0.75, "recall": 1.0, "f1": 6 / 7, "cases": 3}
+    assert record["labels"]["b"] == {"precision": None, "recall": 0.0, "f1": 0.0, "cases": 2}
+    assert record["macro_f1"] == found.macro_f1
+    assert [one["error"] for one in record["failures"]] == [None, "too long"]
+    assert "decisions" not in record
+    texts = report(*[(str(number), "1") for number in range(13)]).record()
+    assert not {"labels", "macro_f1"} & texts.keys()
+    assert decided(("a", 0.9)).record()["decisions"]["coverage"] == 1.0
+
+
 def test_cases_are_judged_in_their_order_and_heard_of_one_by_one() -> None:
     fn, runner = knowing({"1": "one", "2": "two ", "3": InputTooLong("too long")})
     cases = [Case("1", "one"), Case("2", "two"), Case("3", "three"), Case("1", "uno")]

@@ -37,6 +37,7 @@ from paw_mlx.interpreter.models.load import Base, load_base
 from paw_mlx.output import TEXT
 from paw_mlx.program import PLACEHOLDER, Program, Template
 from paw_mlx.progress import Progress, quiet
+from paw_mlx.training.batches import ROWS_A_CLASS
 from paw_mlx.training.program import train
 from paw_mlx.training.recipe import Recipe
 
@@ -362,7 +363,7 @@ def prompt(spec: str, turn: tuple[str, str]) -> Template:
 
 def recipe_for(num: int, steps: int, seed: int) -> Recipe:
     """Return `paw-mlx train`'s recipe, with smaller batches and fewer shown where few are."""
-    held_out = max(1, round(Recipe.held_out * num))
+    held_out = max(1, round(Recipe.held_out * num), num // ROWS_A_CLASS)
     shown = min(Recipe.shots, num // 4)
     batch = max(1, min(Recipe.batch_size, num - held_out - shown))
     return Recipe(steps=steps, batch_size=batch, shots=shown, seed=seed)

@@ -22,9 +22,17 @@ COMMANDS = {
     "filter": "Pass on the lines that a program gives a label.",
     "rank": "Sort the rows of a file by what a program's labels say of them.",
     "test": "Run a program on cases and report its accuracy.",
+    "compare": "Tell whether one program is better than another, case by case.",
+    "case": "Keep cases with a program: add, list, remove, import.",
+    "fix": "Keep a case that a program got wrong.",
+    "drift": "Tell whether inputs have moved away from a program's cases.",
     "calibrate": "Make a program's probabilities true, and choose when it abstains.",
     "compile": "Compile an English spec to a program.",
     "train": "Make a program from input/output examples.",
+    "tune": "Train a program on, and keep the result only if it is better.",
+    "pairs": "Have a teacher write input/output pairs for a spec.",
+    "lint": "Find what is known to go wrong in a spec.",
+    "jobs": "Show the work that goes on in the background.",
     "inspect": "Show what a program or adapter holds, without loading a model.",
     "convert": "Convert an adapter, program or base to another layout.",
     "verify": "Compare what two artifacts compute.",
@@ -53,14 +61,14 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by whoever started us, as cron may
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     with steady():
-        code = _run()
+        code = run_words(sys.argv[1:])
     sys.exit(code)
 
 
-def _run() -> int:
-    """Run the command line; return its exit code."""
+def run_words(words: list[str]) -> int:
+    """Run a command line, and show its error; return its exit code."""
     try:
-        code = cli.main(prog_name="paw-mlx", standalone_mode=False)
+        code = cli.main(words, prog_name="paw-mlx", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import formats, hub, store
+from .. import formats, hub, kept_cases, store
 from ..cases import read_cases
 from ..errors import OptionError, listed
 from ..output import Labels
@@ -70,7 +70,8 @@ def command(
     from .. import function
     from ..calibration import calibrate
 
-    place = _find_place(program, output, base["offline"])
+    path = hub.resolve_program(program, offline=base["offline"], progress=status)
+    place = _find_place(program, path, output)
     if plot:
         reliability.check_plot(plot)
         check_writable(plot)
@@ -83,7 +84,7 @@ def command(
             confidence=confidence,
             on_case=status.counting(len(rows)),
         )
-        where = _keep(fn, found, otherwise, place)
+        where = _keep(fn, found, otherwise, path, place)
     if chosen and where["path"]:
         say(f"outputs are one of {listed(chosen, 12)} from now on")
     if plot:
@@ -97,7 +98,7 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _find_place(program: str, output: Path | None, offline: bool) -> Path | str:
+def _find_place(program: str, path: Path, output: Path | None) -> Path | str:
     """Return where the program is to be written: a path, or the name of a stored one.
 
     OptionError, before the work, for a place where something would be lost.
@@ -105,10 +106,8 @@ def _find_place(program: str, output: Path | None, offline: bool) -> Path | str:
     if output:
         check_writable(output)
         return output
-    path = hub.resolve_program(program, offline=offline, progress=status)
-    for stored in store.entries():
-        if stored.path.resolve() == path.resolve():
-            return stored.name
+    if name := store.name_of(path):
+        return name
     try:
         if path != Path(program).expanduser() or path.is_symlink():
             raise OptionError(f"{program} is not a file of its own, but {path.resolve()}")
@@ -121,7 +120,7 @@ def _find_place(program: str, output: Path | None, offline: bool) -> Path | str:
 
 
 def _keep(
-    fn: Function, found: Calibration, otherwise: str | None, place: Path | str
+    fn: Function, found: Calibration, otherwise: str | None, source: Path, place: Path | str
 ) -> dict[str, Any]:
     """Write the program with what was found; return where, and in which words.
 
@@ -142,6 +141,7 @@ def _keep(
         path = store.find(f"{place}@v{version}")
         return {"path": str(path), "name": place, "version": version}
     layout = "directory" if place.is_dir() else None
+    program = kept_cases.export(program, source)
     formats.save(program, place, dtype=None, layout=layout, profile=profile)
     return {"path": str(place)}
 

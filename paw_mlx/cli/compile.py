@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import formats, store
-from ..errors import CompileError, OptionError, PawError, listed
+from ..errors import CompileError, PawError
+from ..lint import lint
+from .candidates import Trial, candidate_options
 from .command import Command
 from .common import print_json, read_input, table, written
 from .editor import edit_pseudo_program, write_text
+from .lint import tell_findings
 from .options import (
     PATH,
     adapter_option,
@@ -22,7 +24,16 @@ from .options import (
     json_option,
     offline_option,
 )
-from .specs import Wish, check_writable, choose_dtype, choose_output, read_text, read_wishes
+from .specs import (
+    Wish,
+    check_writable,
+    choose_dtype,
+    choose_output,
+    find_places,
+    read_text,
+    read_wishes,
+)
+from .teach import Training, train_options
 from .voice import say, status
 
 if TYPE_CHECKING:
@@ -61,6 +72,8 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-loaded", is_flag=True, help="Of many specs: keep the pseudo-compiler in memory.",
 )  # fmt: skip
+@candidate_options
+@train_options
 @offline_option
 @json_option
 def command(
@@ -75,6 +88,8 @@ def command(
     edit: bool,
     declared: Output | None,
     as_json: bool,
+    trial: Trial | None,
+    training: Training | None,
     **options: Any,
 ) -> None:
     """Compile SPEC, an English description of a function, to a program.
@@ -86,42 +101,80 @@ def command(
     """
     wishes = _wishes(spec, spec_files, pseudo_program)
     several = len(wishes) > 1 or any(file.suffix == ".jsonl" for file in spec_files)
-    if several and (name or pseudo_program or save or edit):
+    if several and (name or pseudo_program or save or edit or training):
         raise click.UsageError(
-            "--name, --pseudo-program, --save-pseudo-program and --edit are for a single spec"
+            "--name, --pseudo-program, --save-pseudo-program, --edit and --train are for a single "
+            "spec"
         )
+    if trial and (several or training):
+        raise click.UsageError(
+            "--candidates, --cases and --gate are for one spec, --candidates not for --train"
+        )
+    if trial and trial.num > 1 and (pseudo_program or edit):
+        raise click.UsageError("--candidates writes pseudo-programs: give none, and no --edit")
     if not (output or name or several):
         raise click.UsageError("give -o OUT.paw or --name NAME")
     if name:
         store.check_name(name)
-    places = _places(output, wishes, several)
+    places = find_places(output, wishes, several)
     compilations = [_begin(wish, declared, several, as_json) for wish in wishes]
-    num_failed = 0
+    if trial:
+        trial.read(name, compilations[0])
+    if not as_json:
+        tell_findings([wish.spec for wish in wishes])
     with _load(compiler, **options) as loaded:
         dtype = choose_dtype(adapter, loaded.checkpoint.rank)
         for path in filter(None, (*places.values(), save)):
             check_writable(path)
+        if training:
+            training.begin(loaded, compilations[0])
         if edit:
             edit_pseudo_program(
                 loaded, compilations[0], save or Path(f"{wishes[0].name}.pseudo-program.txt")
             )
-        for wish, done in zip(wishes, loaded.compile_all(compilations), strict=True):
-            text = getattr(done.error, "answer", done.pseudo_program)
-            if save and text:
-                write_text(save, text)
-            if done.error and not several:
-                raise done.error
-            if done.error:
-                num_failed += 1
-                _report_failure(done.error, wish.name, as_json)
-                continue
-            stored_as = name or (None if output else wish.name)
-            where = _keep(loaded, done, places[wish.name], stored_as, dtype)
-            with written(Path(where["path"])):
-                _report(done, where, as_json)
-            done.program = None  # an adapter is large, and there may be hundreds
-    if num_failed:
-        raise CompileError(f"{num_failed} of {len(wishes)} specs were not compiled")
+        made = loaded.compile_all(compilations)
+        if trial:
+            made = iter([trial.compile(loaded, compilations[0], dtype, as_json)])
+        finish = _Finish(loaded, dtype, save, several, as_json, trial, training)
+        for wish, done in zip(wishes, made, strict=True):
+            finish(wish, done, places[wish.name], name or (None if output else wish.name))
+    if finish.num_failed:
+        raise CompileError(f"{finish.num_failed} of {len(wishes)} specs were not compiled")
+
+
+@dataclass
+class _Finish:
+    """What becomes of a compilation once it is done: an error, or a program where it belongs."""
+
+    compiler: Compiler
+    dtype: str
+    save: Path | None
+    several: bool
+    as_json: bool
+    trial: Trial | None
+    training: Training | None
+    num_failed: int = 0
+
+    def __call__(self, wish: Wish, done: Compilation, place: Path | None, name: str | None) -> None:
+        text = getattr(done.error, "answer", done.pseudo_program)
+        if self.save and text:
+            write_text(self.save, text)
+        if done.error and not self.several:
+            raise done.error
+        if done.error:
+            self.num_failed += 1
+            _report_failure(done.error, wish.name, self.as_json)
+            return
+        if self.training:
+            self.training.train(self.compiler, done, self.dtype, self.as_json)
+        where = _keep(self.compiler, done, place, name, self.dtype)
+        where |= {"candidates": self.trial.record} if self.trial else {}
+        if self.training:
+            self.training.finish()
+            where |= {"training": self.training.record}
+        with written(Path(where["path"])):
+            _report(done, where, self.as_json)
+        done.program = None  # an adapter is large, and there may be hundreds
 
 
 def _wishes(spec: str | None, spec_files: tuple[Path, ...], pseudo: Path | None) -> list[Wish]:
@@ -142,33 +195,6 @@ def _begin(wish: Wish, declared: Output | None, several: bool, silent: bool) -> 
     of = wish.name if several else "the spec"
     output = choose_output(declared, wish.spec, of=of, silent=silent)
     return Compilation(wish.spec, wish.pseudo_program, output=output)
-
-
-def _places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, Path | None]:
-    """Say where each program is written; None if it goes to the store alone."""
-    if output is None:
-        bad = [wish.name for wish in wishes if several and not store.is_name(wish.name)]
-        if bad:
-            raise OptionError(
-                f"{len(bad)} names cannot name a program in the store: {listed(bad)}",
-                hint="Give these rows other names, or write to a folder with -o.",
-            )
-        return dict.fromkeys((wish.name for wish in wishes), None)
-    path = Path(output)
-    if not (several or path.is_dir() or output.endswith("/")):
-        return {wish.name: path for wish in wishes}
-    if path.suffix == ".paw" or path.is_file():
-        raise OptionError(f"several programs go to a folder, and {output} is a file's name")
-    places = {wish.name: path / f"{wish.name.replace('/', '-')}.paw" for wish in wishes}
-    # Not all disks tell A.paw from a.paw.
-    same = [
-        name
-        for name, number in Counter(str(p).lower() for p in places.values()).items()
-        if number > 1
-    ]
-    if same:
-        raise OptionError(f"{len(same)} files would be written twice: {listed(same)}")
-    return dict(places)
 
 
 def _load(reference: str | None, **options: Any) -> Compiler:
@@ -218,6 +244,7 @@ def _report(compilation: Compilation, record: dict[str, Any], as_json: bool) -> 
     peak = max(cost.peak_bytes for cost in costs.values())
     if as_json:
         record |= {"spec": compilation.spec, "pseudo_program": compilation.pseudo_program}
+        record |= {"lint": [finding.record() for finding in lint(compilation.spec)]}
         record |= {"seconds": seconds, "peak_bytes": peak}
         record |= {"phases": {phase: asdict(cost) for phase, cost in costs.items()}}
         print_json(record)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..words import megabytes
+from ..words import counted, megabytes
 from .command import Command
 from .common import print_json, table, written
 from .options import (
@@ -51,6 +51,9 @@ from .voice import say, status
 @click.option("--rank", type=int, help="Of a torch checkpoint, to be checked.")
 @alpha_option
 @rslora_option
+@click.option(
+    "--no-cases", is_flag=True, help="Leave behind the cases that are kept with a program."
+)
 @click.option("--base", is_flag=True, help="SRC is a base: make an MLX one of it.")
 @bits_option("Of a --base.", (*BITS, 32))
 @group_size_option("Weights of a --base that share a scale.")
@@ -62,6 +65,7 @@ def command(
     base: bool,
     bits: int | None,
     group_size: int,
+    no_cases: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -70,11 +74,11 @@ def command(
     SRC is a path, a name in the store, or a repo on the Hugging Face hub, or a folder in one:
     .paw, program folder, PEFT, GGUF, MLX, or a torch checkpoint, whose pickle is read and never
     executed. What was written is read back and compared with SRC; if they differ, DST stays as
-    it was.
+    it was. The cases kept with a stored program travel in its meta.json.
     """
     if base:
         packing = {"bits": bits, "group_size": group_size}
-        _convert_base(source, out, packing, as_json, **options)
+        _convert_base(source, out, packing, as_json, no_cases=no_cases, **options)
         return
     if bits:
         raise click.UsageError("--bits is for a --base; an adapter has --dtype")
@@ -84,7 +88,7 @@ def command(
     texts = {key: options.pop(key) for key in ("template", "pseudo_program", "spec")}
     options |= {k: read_text(path, strip=k != "template") for k, path in texts.items() if path}
     try:
-        made = convert(source, out, progress=status, **options)
+        made = convert(source, out, with_cases=not no_cases, progress=status, **options)
     except ReceiptError as error:
         if not as_json:
             say(table(error.receipt.rows()))
@@ -96,9 +100,9 @@ def command(
         say(table(made.receipt.rows()))
         before, after = made.layouts
         size = megabytes(made.num_bytes)
-        click.echo(
-            f"wrote {out}: {before} → {after}, {size} in {made.seconds:.1f} s, {made.receipt}"
-        )
+        cases = f", with {counted(made.num_cases, 'case')}" if made.num_cases else ""
+        told = f"{before} → {after}, {size} in {made.seconds:.1f} s, {made.receipt}"
+        click.echo(f"wrote {out}: {told}{cases}")
 
 
 def _convert_base(

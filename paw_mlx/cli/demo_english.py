@@ -148,7 +148,7 @@ def _train_on(interpreter: Interpreter, program: Program, place: Path, say: Say)
         load_base(interpreter.base.path, trainable=True),
         program.spec,
         cases,
-        Recipe(program.adapter.ranks[0], program.adapter.alphas[0], steps=_STEPS),
+        Recipe(program.adapter.ranks[0], program.adapter.alphas[0], steps=_STEPS, checks=2),
         start_from=program.adapter,
         output=labels_in_spec(program.spec) or TEXT,
     )

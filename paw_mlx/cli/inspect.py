@@ -35,12 +35,15 @@ def command(what: str, interpreter: str | None, as_json: bool) -> None:
     executed.
     """
     stored = store.is_reference(what) and not exists(Path(what))
-    summary = _summarize(store.find(what) if stored else Path(what))
+    path = store.find(what) if stored else Path(what)
+    summary = _summarize(path)
     matches, base = _compare_base(summary, interpreter)
+    num_cases = len(store.cases_of(path, summary.meta or {}))
     if as_json:
-        click.echo(json.dumps(asdict(summary) | {"base_matches": matches}))
+        more = {"base_matches": matches, "num_cases": num_cases}
+        click.echo(json.dumps(asdict(summary) | more))
     else:
-        click.echo(_sheet(summary, base))
+        click.echo(_sheet(summary, base, num_cases))
 
 
 def _summarize(path: Path) -> Summary:
@@ -78,7 +81,7 @@ def _compare_base(s: Summary, reference: str | None) -> tuple[bool | None, str |
     return False, f"differs from the one on this machine ({name})"
 
 
-def _sheet(s: Summary, base: str | None) -> str:
+def _sheet(s: Summary, base: str | None, num_cases: int) -> str:
     layers = f"{len(s.layers)} layers" if len(s.layers) > 1 else f"layer {s.layers[0]}"
     rows = {
         "layout": s.layout,
@@ -92,6 +95,7 @@ def _sheet(s: Summary, base: str | None) -> str:
         "adapter": f"{', '.join(s.dtypes)}, {_size(s.adapter_bytes)}",
         "file": _size(s.file_bytes),
         "output": _type(read_record((s.meta or {}).get("output"))),
+        "cases": num_cases or None,
     }
     for key in ("compiler_snapshot", "compiler_kind", "created_at"):
         rows[key.replace("_", " ")] = (s.meta or {}).get(key)

@@ -21,7 +21,8 @@ from .voice import say
 def command(as_json: bool) -> None:
     """List the programs, bases and compilers on this machine.
 
-    Of a program's versions, * marks the one that its bare name means.
+    Of a program's versions, * marks the one that its bare name means; the cases kept with the name
+    are counted there.
     """
     programs, models = store.entries(say), hub.installed(say)
     kinds = {f"{kind}s": [m for m in models if m.kind == kind] for kind in ("base", "compiler")}
@@ -32,12 +33,15 @@ def command(as_json: bool) -> None:
         return
     tables = []
     if programs:
-        rows = [["PROGRAM", "VERSION", "SIZE", "MODIFIED"]]
+        head = ["PROGRAM", "VERSION", "SIZE", "MODIFIED"]
+        with_cases = any(p.num_cases for p in programs)
+        rows = [[*head, "CASES"] if with_cases else head]
         several = Counter(p.name for p in programs)
         for p in programs:
             mark = "* " if p.current and several[p.name] > 1 else ""
             modified = f"{datetime.fromtimestamp(p.modified):%Y-%m-%d %H:%M}"
-            rows.append([p.name, f"{mark}v{p.version}", megabytes(p.bytes), modified])
+            row = [p.name, f"{mark}v{p.version}", megabytes(p.bytes), modified]
+            rows.append([*row, f"{p.num_cases:,}" if p.current else ""] if with_cases else row)
         tables.append(table(rows))
     for key, found in kinds.items():
         if found:

@@ -2,7 +2,8 @@
 
 A block of them hands the command one value: `base_options` gives `base`, and `output_options`
 `typed`, keywords of `paw_mlx.function`; `decode_options` gives `options`, the `Options` of a call;
-`declare_options` gives `declared`, the type that a new program's outputs get.
+`declare_options` gives `declared`, the type that a new program's outputs get; `gate_option` gives
+`gate`, what a report has to hold; `teacher_options` gives `teacher`, keywords of `find_teacher`.
 """
 
 from __future__ import annotations
@@ -184,6 +185,53 @@ def declare_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     return add_options(
         run, *_TYPES, click.option("--text", is_flag=True, help="Any text, whatever the spec says.")
+    )
+
+
+def gate_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --gate, what a report has to hold.
+
+    The command gets it as `gate`, a `Gate`, or None if nobody said; OptionError for what is none.
+    """
+
+    @wraps(command)
+    def run(gate: str | None, **others: Any) -> Any:
+        from ..evaluation import Gate
+
+        return command(gate=None if gate is None else Gate.parse(gate), **others)
+
+    return add_options(
+        run,
+        click.option(
+            "--gate",
+            metavar="GATE",
+            help="Exit with 1 unless it holds, as in: accuracy>=95%, recall[ALERT]>=0.98.",
+        ),
+    )
+
+
+def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add who writes examples: --teacher, --teacher-model, --plain-http.
+
+    The command gets them as `teacher`, keywords of `find_teacher`.
+    """
+
+    @wraps(command)
+    def run(teacher: str | None, teacher_model: str | None, plain_http: bool, **others: Any) -> Any:
+        chosen = {"reference": teacher, "model": teacher_model, "plain_http": plain_http}
+        return command(teacher=chosen, **others)
+
+    return add_options(
+        run,
+        click.option(
+            "--teacher",
+            metavar="REF|URL|FILE",
+            help="An instruct model that mlx-lm loads, an endpoint that speaks OpenAI's chat "
+            "completions (its key: PAW_TEACHER_KEY), or a .jsonl of pairs.  "
+            "[default: the pseudo-compiler's model]",
+        ),
+        click.option("--teacher-model", metavar="NAME", help="Which one, of an endpoint's models."),
+        click.option("--plain-http", is_flag=True, help="Let --teacher be http:// elsewhere."),
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from .. import hub, store
+from .. import hub, kept_cases, store
 from ..errors import OptionError
+from ..words import counted
 from .command import Command
 from .common import print_json
 from .options import json_option
@@ -36,7 +37,9 @@ def command(reference: str, name: str | None, as_json: bool) -> None:
     path = store.find(f"{name}@v{version}")
     record = {"program": name, "version": version, "path": str(path)}
     if not as_json:
-        say(f"stored {name}@v{version}")
+        num_cases = len(kept_cases.read(name))
+        more = f", with {counted(num_cases, 'case')}" if num_cases else ""
+        say(f"stored {name}@v{version}{more}")
     _print(record, as_json)
 
 

@@ -8,7 +8,7 @@ import click
 
 from .. import hub, store
 from ..errors import NotFound, OptionError, listed
-from ..words import megabytes
+from ..words import counted, megabytes
 from .command import Command
 from .common import print_json
 from .options import json_option
@@ -20,16 +20,28 @@ from .options import json_option
 @json_option
 def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Remove programs (`name`, or one version: `name@v2`), bases and compilers, as `ls` names
-    them."""
+    them. The cases kept with a program go with the last of its versions.
+    """
     programs = {name: _is_program(name) for name in dict.fromkeys(names)}
     if not yes:
-        _ask(list(programs))
-    freed = {n: store.remove(n) if stored else hub.remove(n) for n, stored in programs.items()}
+        _ask([_with_cases(n, store.num_cases_lost(n) if p else 0) for n, p in programs.items()])
+    removed = {
+        name: store.remove(name) if stored else store.Removed(hub.remove(name), 0)
+        for name, stored in programs.items()
+    }
     if as_json:
-        print_json({"removed": [{"name": n, "bytes": b} for n, b in freed.items()]})
+        records = [
+            {"name": name, "bytes": one.bytes} | ({"num_cases": one.num_cases} if stored else {})
+            for (name, stored), one in zip(programs.items(), removed.values(), strict=True)
+        ]
+        print_json({"removed": records})
         return
-    for name, size in freed.items():
-        click.echo(f"removed {name}, {megabytes(size)} freed")
+    for name, one in removed.items():
+        click.echo(f"removed {_with_cases(name, one.num_cases)}, {megabytes(one.bytes)} freed")
+
+
+def _with_cases(name: str, num_cases: int) -> str:
+    return f"{name} and the {counted(num_cases, 'case')} kept with it" if num_cases else name
 
 
 def _is_program(name: str) -> bool:

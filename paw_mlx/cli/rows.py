@@ -17,29 +17,34 @@ from .options import PATH, add_options
 from .streams import STDOUT, is_read
 
 
-def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add how rows are read and where they are written: --format, --field, --output."""
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how rows are read: --format, --field."""
     return add_options(
         command,
         click.option(
             "--format",
             "format_",
             type=click.Choice([*FORMATS]),
-            help="Of FILE.  [default: by its suffix, else lines]",
+            help="Of the rows that are read.  [default: by the suffix, else lines]",
         ),
         click.option(
             "--field",
             metavar="NAME",
             help="Which holds the input.  [default: input, text, the only one]",
         ),
-        click.option(
-            "-o",
-            "--output",
-            metavar="OUT",
-            type=PATH,
-            help="Write rows here, in the format of its suffix if it has one.",
-        ),
     )
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how rows are read and where they are written: `input_options`, and --output."""
+    out = click.option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=PATH,
+        help="Write rows here, in the format of its suffix if it has one.",
+    )
+    return input_options(out(command))
 
 
 @contextmanager

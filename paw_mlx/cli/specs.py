@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import FormatError, NotFound, OptionError, listed
 from ..output import TEXT, Labels, Output, Schema
 from ..rows.jsonl import numbered_lines, read_jsonl
 from ..spec_output import labels_in_spec
+from ..store import is_name
 from .voice import say
 
 
@@ -109,6 +111,36 @@ def read_wishes(files: Sequence[Path]) -> list[Wish]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise OptionError(f"{len(twice)} names are given twice: {listed(twice)}")
     return wishes
+
+
+def find_places(output: str | None, wishes: list[Wish], several: bool) -> dict[str, Path | None]:
+    """Say where each program is written; None if it goes to the store alone.
+
+    OptionError for names that the store does not take, or files that would be written twice.
+    """
+    if output is None:
+        bad = [wish.name for wish in wishes if several and not is_name(wish.name)]
+        if bad:
+            raise OptionError(
+                f"{len(bad)} names cannot name a program in the store: {listed(bad)}",
+                hint="Give these rows other names, or write to a folder with -o.",
+            )
+        return dict.fromkeys((wish.name for wish in wishes), None)
+    path = Path(output)
+    if not (several or path.is_dir() or output.endswith("/")):
+        return {wish.name: path for wish in wishes}
+    if path.suffix == ".paw" or path.is_file():
+        raise OptionError(f"several programs go to a folder, and {output} is a file's name")
+    places = {wish.name: path / f"{wish.name.replace('/', '-')}.paw" for wish in wishes}
+    # Not all disks tell A.paw from a.paw.
+    same = [
+        name
+        for name, number in Counter(str(p).lower() for p in places.values()).items()
+        if number > 1
+    ]
+    if same:
+        raise OptionError(f"{len(same)} files would be written twice: {listed(same)}")
+    return dict(places)
 
 
 def choose_dtype(given: str | None, rank: int) -> str:

@@ -8,36 +8,47 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import kept_cases
 from ..cases import read_cases
+from ..files import replacing
 from .command import Command
 from .common import print_json, table
-from .options import PATH, base_options, json_option, max_tokens_option, output_options
+from .editor import write_text
+from .options import (
+    PATH,
+    base_options,
+    gate_option,
+    json_option,
+    max_tokens_option,
+    output_options,
+)
 from .progress_line import unended
+from .specs import check_writable
 from .voice import say, status
 
 if TYPE_CHECKING:
-    from ..evaluation import Decisions, Report
+    from ..evaluation import Decisions, Gate, Report
 
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
-_MOST_LABELS = 12  # a confusion table beyond this tells nobody anything
+_MOST_LABELS = 12  # a table beyond this tells nobody anything
 
 
 @click.command(cls=Command)
 @click.argument("program")
-@click.argument("cases", type=PATH)
-@click.option(
-    "--min-accuracy",
-    type=click.FloatRange(0, 1),
-    help="Exit with 1 below this accuracy (0 to 1).",
-)
+@click.argument("cases", type=PATH, required=False)
+@gate_option
+@click.option("--junit", metavar="FILE", type=PATH, help="Write JUnit XML, for a build server.")
+@click.option("--html", metavar="FILE", type=PATH, help="Write a page to look at.")
 @max_tokens_option
 @json_option
 @output_options
 @base_options
 def command(
     program: str,
-    cases: Path,
-    min_accuracy: float | None,
+    cases: Path | None,
+    gate: Gate | None,
+    junit: Path | None,
+    html: Path | None,
     max_tokens: int | None,
     as_json: bool,
     typed: dict[str, Any],
@@ -45,27 +56,48 @@ def command(
 ) -> None:
     """Run PROGRAM on CASES, a JSONL file of rows {"input": …, "output": …}.
 
+    Without CASES it runs on those that are kept with it (`paw-mlx case`).
+
     An output counts if it equals the row's, both stripped; so does what is said --otherwise. Of
     labels, it also shows how true their probabilities are, how wrong the surest calls are, and, if
-    rows have "grade" or "group", how well they are ranked (NDCG).
-    """
-    rows = read_cases(cases)
-    from .. import Options, function
-    from ..evaluation import judge
+    rows have "grade" or "group", how well they are ranked (NDCG). The accuracy comes with its 95%
+    interval (Wilson's).
 
+    GATE is conditions METRIC OP NUMBER, parted by commas. OP is >=, >, <= or <. METRIC is accuracy
+    (accuracy.low: the interval's end), macro_f1, failed or unended; of a label precision[LABEL],
+    recall[LABEL] or f1[LABEL]; where labels have probabilities coverage, error (of what was
+    decided), calibration_error or log_loss.
+    """
+    if cases:
+        rows = read_cases(cases)
+    else:
+        rows = kept_cases.require(program, offline=base["offline"], progress=status)
+    from .. import Options, function
+    from ..evaluation import html_report, judge, junit_xml
+
+    for path in filter(None, (junit, html)):
+        check_writable(path)
     options = Options(max_tokens)
     fn = function(program, **base, **typed)
+    if gate:
+        gate.check_labels(fn.program.output, rows)
     report = judge(fn, rows, options, on_case=status.counting(len(rows)))
-    accuracy = report.accuracy
+    missed = gate.check(report) if gate else []
+    if junit:
+        with replacing(junit) as temporary:
+            temporary.write_bytes(junit_xml(report, name=program, gate=gate))
+    if html:
+        write_text(html, html_report(report, title=program, gate=gate))
     if as_json:
-        record = {"program_id": fn.program.id, "accuracy": accuracy, "cases": len(rows)}
-        record |= {"num_unended": report.num_unended, "seconds": report.seconds}
-        if decisions := report.decisions:
-            record |= {"decisions": decisions.record(), "ndcg": report.ndcg}
-        print_json(record | {"failures": [failure.record() for failure in report.failures]})
+        record = {"program_id": fn.program.id} | report.record()
+        print_json(record | ({"gate": gate.record(report)} if gate else {}))
     else:
         _show(report)
-    if min_accuracy is not None and accuracy < min_accuracy:
+        for one in missed:
+            click.echo(f"gate missed: {one.sentence}")
+        if gate and not missed:
+            click.echo(f"gate passed: {gate}")
+    if missed:
         raise click.exceptions.Exit(1)
 
 
@@ -80,14 +112,20 @@ def _show(report: Report) -> None:
         else:
             cut = "" if failure.is_whole else ", cut before its end"
             click.echo(f"got       {json.dumps(failure.output, ensure_ascii=False)}{cut}\n")
-    if report.failures and len(report.labels) <= _MOST_LABELS:
-        click.echo(_confusion(report) + "\n")
+    if report.failures and report.scores:
+        if len(report.scores) <= _MOST_LABELS:
+            click.echo(_confusion(report) + "\n")
+        click.echo(_label_table(report) + "\n")
     if decisions := report.decisions:
         _show_decisions(decisions, report.ndcg)
     share = f"{report.num_correct} of {len(report.judged)}"
     if report.num_unended:
         say(unended(report.num_unended))
-    click.echo(f"accuracy {report.accuracy:.1%} ({share}) in {report.seconds:.1f} s")
+    low, high = report.interval
+    click.echo(
+        f"accuracy {report.accuracy:.1%} ({share}), 95% interval {low:.1%} to {high:.1%}, "
+        f"in {report.seconds:.1f} s"
+    )
 
 
 def _show_decisions(decisions: Decisions, ndcg: float | None) -> None:
@@ -116,3 +154,19 @@ def _confusion(report: Report) -> str:
     head = ["right \\ said", *("(other)" if column is None else column for column in columns)]
     counts = [[label, *(str(said[label, column]) for column in columns)] for label in report.labels]
     return table([head, *counts])
+
+
+def _label_table(report: Report) -> str:
+    """Return how each label fares; of many, those with the least F1."""
+    scores, note = report.scores, ""
+    order = [*scores]
+    if len(order) > _MOST_LABELS:
+        order = sorted(order, key=lambda label: scores[label].f1 or 0.0)[:_MOST_LABELS]
+        note = f"\nthe {_MOST_LABELS} of {len(scores):,} labels with the least F1"
+    rows = [["label", "cases", "precision", "recall", "F1"]]
+    for label in order:
+        one = scores[label]
+        shares = (one.precision, one.recall, one.f1)
+        told = ["-" if share is None else f"{share:.1%}" for share in shares]
+        rows.append([label, f"{report.support[label]:,}", *told])
+    return f"{table(rows)}{note}\nmacro F1 {report.macro_f1:.1%}"

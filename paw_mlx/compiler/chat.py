@@ -11,16 +11,18 @@ import contextlib
 import copy
 import io
 import logging
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 
 from ..device import claim
 from ..errors import FormatError, InputTooLong, NotFound
+from ..interpreter.engine.constraint import Constraint, mask
 
 if TYPE_CHECKING:
     from mlx_lm.tokenizer_utils import TokenizerWrapper
@@ -101,12 +103,21 @@ class ChatModel:
         self._prefix = ids, cache
 
     def answer(
-        self, messages: Sequence[Message], max_tokens: int, done: Callable[[str], bool]
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        done: Callable[[str], bool],
+        *,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        constraint: Constraint | None = None,
     ) -> str:
-        """Answer greedily, up to the end, `max_tokens`, or a text that is `done`.
+        """Answer up to the end, `max_tokens`, or a text that is `done`.
 
-        A conversation that goes on from the last answer reuses its KV. InputTooLong if
-        messages and answer exceed the model's window.
+        Greedily at `temperature` 0, else sampled; a `seed` repeats that. What may be said is up to
+        a `constraint`, of this answer alone. A conversation that goes on from the last answer
+        reuses its KV. InputTooLong if messages and answer exceed the model's window, OutputError
+        if the constraint leaves no token.
         """
         from mlx_lm import stream_generate
 
@@ -125,6 +136,8 @@ class ChatModel:
                 ids[num_known:],
                 max_tokens=max_tokens,
                 prompt_cache=cache,
+                sampler=_sampler(temperature, seed),
+                logits_processors=[_Masking(constraint, self.ends)] if constraint else None,
             ):
                 text += part.text
                 said.append(part.token)
@@ -132,6 +145,12 @@ class ChatModel:
                     break
         self._last = ids + said, cache
         return text
+
+    @property
+    def ends(self) -> list[int]:
+        """The ids that end an answer, the tokenizer's own first."""
+        own, ends = self._tokenizer.eos_token_id, self._tokenizer.eos_token_ids
+        return sorted(ends, key=lambda end: (end != own, end))
 
     def close(self) -> None:
         """Let go of weights and caches, whoever still holds this object."""
@@ -154,6 +173,43 @@ class ChatModel:
         from mlx_lm.models.cache import make_prompt_cache
 
         return make_prompt_cache(self._model)
+
+
+class _Masking:
+    """Sets the logits of what a constraint does not allow to -inf, as mlx_lm asks for them.
+
+    mlx_lm asks for one token more than it gives, so what follows an end is let be.
+    """
+
+    def __init__(self, constraint: Constraint, ends: Sequence[int]) -> None:
+        self._constraint, self._ends, self._begun = constraint, ends, False
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Return the logits (1, V) of what follows `tokens` (T); the first are the prompt's."""
+        if self._begun:
+            last = cast(int, tokens[-1].item())
+            self._constraint.push([last])
+            if last in self._ends:
+                return logits
+        self._begun = True
+        return mask(logits, [self._constraint])
+
+
+def _sampler(temperature: float, seed: int | None) -> Callable[[mx.array], mx.array] | None:
+    """Return what draws a token of log-probabilities (1, V), with a key of its own; None: greedy.
+
+    mlx_lm's own sampler draws from MLX's state, which other models of the process draw from, too.
+    """
+    if temperature == 0:
+        return None
+    key = mx.random.key(random.getrandbits(63) if seed is None else seed)
+
+    def draw(logprobs: mx.array) -> mx.array:
+        nonlocal key
+        key, own = mx.random.split(key)
+        return mx.random.categorical(logprobs / temperature, key=own)
+
+    return draw
 
 
 def _count_shared(first: Sequence[int], second: Sequence[int]) -> int:

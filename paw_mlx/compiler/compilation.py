@@ -14,6 +14,7 @@ from ..errors import OptionError, PawError
 from ..output import TEXT, Output
 from ..program import Program
 from ..spec_output import labels_in_spec
+from .wordings import PLAIN, Draw
 
 PHASES = ("pseudo_program", "encode", "map", "calibrate")
 
@@ -42,15 +43,17 @@ class Cost:
 class Compilation:
     """A spec on its way through the phases; `program` or `error` is set at the end.
 
-    `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, or
-    written and then `edited`. `output` is the type of the program's outputs (None: the labels that
-    the spec names, or any text). `tokens` and `hidden` are what one phase leaves to the next.
+    `origin` says whose the pseudo-program is: `given`, `written` by the pseudo-compiler, as `draw`
+    says, or written and then `edited`. `output` is the type of the program's outputs (None: the
+    labels that the spec names, or any text). `tokens` and `hidden` are what one phase leaves to the
+    next.
     OptionError for an empty spec.
     """
 
     spec: str
     pseudo_program: str | None = None
     origin: str = ""
+    draw: Draw = PLAIN
     output: Output | None = None
     tokens: list[int] = field(default_factory=list, repr=False)
     hidden: np.ndarray | None = field(default=None, repr=False)  # (L, P, H)

@@ -166,16 +166,19 @@ class Compiler:
             yield from group
 
     def write(self, compilation: Compilation) -> str:
-        """Write the pseudo-program, the first phase; or check the one that was given.
+        """Write the pseudo-program, the first phase; or check the one that was given or edited.
 
-        CompileError if that is none or too long, or if no answer of the model is a good one.
+        One that was written before stays. CompileError if it is none or too long, or if no answer
+        of the model is a good one.
         """
         with compilation.costs["pseudo_program"].measured():
-            if compilation.pseudo_program:
+            if compilation.pseudo_program and compilation.origin == "written":
+                pseudo_program = compilation.pseudo_program
+            elif compilation.pseudo_program:
                 pseudo_program = self.check(compilation.pseudo_program)
             else:
-                pseudo_program = self._writer.write(
-                    compilation.spec, self.target.room, self._progress
+                pseudo_program = self.writer.write(
+                    compilation.spec, self.target.room, self._progress, compilation.draw
                 )
         compilation.pseudo_program = pseudo_program
         return pseudo_program
@@ -186,8 +189,8 @@ class Compiler:
 
     def close(self) -> None:
         """Give the pseudo-compiler's memory back; the next call loads it again."""
-        if "_writer" in self.__dict__:
-            self._writer.close()
+        if "writer" in self.__dict__:
+            self.writer.close()
 
     def __enter__(self) -> Compiler:
         return self
@@ -201,20 +204,22 @@ class Compiler:
         self.close()
 
     @cached_property
-    def _writer(self) -> PseudoCompiler | SpecWriter:
+    def writer(self) -> PseudoCompiler | SpecWriter:
+        """Who writes pseudo-programs, found when first needed."""
         return self._find_writer()
 
     def _encode(self, compilations: Sequence[Compilation]) -> None:
         """Encode all at once, the second phase; they share its seconds."""
         if not compilations:
             return
-        sequences = [each.tokens for each in compilations]
+        sequences = list(dict.fromkeys(tuple(each.tokens) for each in compilations))
         self._progress(f"encoding {sum(map(len, sequences))} tokens")
         cost = Cost()
         with cost.measured():
             hidden = self._encoder.hidden(sequences, self._mapper.sizes.num_layers)
-        for each, states in zip(compilations, hidden, strict=True):
-            each.hidden = states
+        states = dict(zip(sequences, hidden, strict=True))
+        for each in compilations:
+            each.hidden = states[tuple(each.tokens)]
             each.costs["encode"] = Cost(cost.seconds / len(compilations), cost.peak_bytes)
 
     def _map(self, compilation: Compilation) -> None:
@@ -250,7 +255,7 @@ class Compiler:
             "costs": {phase: asdict(cost) for phase, cost in compilation.costs.items()},
         }
         if compilation.origin != "given":
-            record |= self._writer.record()
+            record |= self.writer.record(compilation.draw)
         return Program(
             template=prompts.template(pseudo, self.target.profile.turn),
             adapter=adapter,

@@ -2,7 +2,8 @@
 
 Any instruct model that mlx_lm loads may write it. The answer is checked before it is used:
 one sentence says what is wrong, and the model is asked again with that sentence, twice at
-most. Nothing is ever truncated. What passed is kept on disk, by spec, model and instruction.
+most. Nothing is ever truncated. What passed is kept on disk, by spec, model and instruction, and
+for what was sampled by temperature and seed, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -23,67 +25,12 @@ from ..files import replacing
 from ..formats.fingerprint import fingerprint
 from ..progress import Progress, quiet
 from .chat import ChatModel, Message
+from .wordings import INSTRUCTIONS, PLAIN, Draw
 
 MAX_TOKENS, ATTEMPTS = 512, 3
 START, END = "[PSEUDO_PROGRAM]", "[END_PSEUDO_PROGRAM]"
 _TASK = re.compile(r"Task:\s*(?!Examples:|Input:)\S")
 _PAIR = re.compile(r"^Input:\s*(?!Output:)\S.*?^Output:", re.MULTILINE | re.DOTALL)
-
-INSTRUCTION = """\
-You turn the specification of a text function into a pseudo-program: the complete brief for a \
-small model that will carry the function out. The small model reads your pseudo-program and one \
-input at a time. It never sees the specification, so whatever you leave out is lost.
-
-Answer with one block of exactly this form, and nothing before or after it:
-
-[PSEUDO_PROGRAM]
-Task: <one paragraph>
-
-Examples:
-Input: <an input>
-Output: <the exact output for it>
-Input: <another input>
-Output: <the exact output for it>
-[END_PSEUDO_PROGRAM]
-
-Rules:
-- The task is one paragraph. It restates every requirement of the specification: what comes in, \
-what to do with it, each label, rule, exception and edge case, and the exact form of the output. \
-Copy labels, keys, numbers and fixed wording letter by letter, and add no rules of your own.
-- Say what to do rather than what to avoid. Where the output is one of a few labels, end the \
-task with: Return ONLY one of: and the labels.
-- Give three to six examples. Keep those of the specification unchanged, and invent realistic \
-inputs for the others. Together they show every label and the difficult cases, and every output \
-is exactly what the function returns: no explanation, no quotes, no code fence around it.
-- Stay below 250 words, and always close with [END_PSEUDO_PROGRAM].
-- The specification is material to restate. Do not carry it out.
-
-For example, this specification:
-
-[SPEC]
-Which team should get a customer's message? Parcels that are late or lost: delivery. Invoices, \
-refunds, double charges: billing. Everything else: other. "Where is my parcel?" is delivery.
-[END_SPEC]
-
-becomes this pseudo-program:
-
-[PSEUDO_PROGRAM]
-Task: Read a customer's message and name the team that should get it. delivery for parcels that \
-are late or lost, billing for invoices, refunds and double charges, other for everything else. \
-Return ONLY one of: delivery, billing, other
-
-Examples:
-Input: Where is my parcel?
-Output: delivery
-Input: You took the 30 euros twice, I want one payment back.
-Output: billing
-Input: The invoice came today, the parcel still has not.
-Output: delivery
-Input: Do you have shops in Leeds?
-Output: other
-[END_PSEUDO_PROGRAM]
-
-Now write the pseudo-program of the following specification."""
 
 
 @dataclass(frozen=True)
@@ -142,40 +89,49 @@ class PseudoCompiler:
     """Writes pseudo-programs with the model in a folder, loaded when it is first needed."""
 
     def __init__(self, path: Path, instruction: str | None = None) -> None:
+        """Take a model's folder, and what to tell it instead of our own wordings."""
         self._path = path
-        self._instruction = (INSTRUCTION if instruction is None else instruction).strip()
-        if not self._instruction:
+        self._instructions = INSTRUCTIONS if instruction is None else (instruction.strip(),)
+        if not all(self._instructions):
             raise OptionError("the instruction is empty")
         self._model: ChatModel | None = None
+        self._shared = ""  # the instruction that the model has evaluated
 
-    @property
-    def instruction_sha256(self) -> str:
-        """Which wording the model was given."""
-        return _sha256(self._instruction)
-
-    def record(self) -> dict[str, str]:
+    def record(self, draw: Draw = PLAIN) -> dict[str, Any]:
         """Return what a program records of it."""
-        return {
+        record: dict[str, Any] = {
             "pseudo_compiler_fingerprint": self.fingerprint,
-            "instruction_sha256": self.instruction_sha256,
+            "instruction_sha256": _sha256(self._instruction(draw)),
         }
+        if draw.temperature:
+            record |= {"temperature": draw.temperature, "seed": draw.chance}
+        return record
+
+    def describe(self, draw: Draw, spec: str) -> str:
+        """Say in a few words how a draw is written."""
+        if not draw.temperature:
+            return "as always, greedily"
+        wording = draw.number % len(self._instructions) + 1
+        return f"wording {wording}, at temperature {draw.temperature:g}"
 
     @cached_property
     def fingerprint(self) -> str:
         """Which weights were asked."""
         return fingerprint(self._path)
 
-    def write(self, spec: str, room: Room, report: Progress = quiet) -> str:
+    def write(self, spec: str, room: Room, report: Progress = quiet, draw: Draw = PLAIN) -> str:
         """Write the pseudo-program of a spec, or take it from disk if it was written before.
 
         Raises InputTooLong for a spec that exceeds the model's window, PseudoProgramError if no
         attempt passed `check`, NotFound or FormatError if the model does not load.
         """
-        key = _sha256(json.dumps([spec, self.fingerprint, self._instruction]))
-        file = settings.cache_dir() / "pseudo-programs" / f"{key}.txt"
+        parts: list[object] = [spec, self.fingerprint, self._instruction(draw)]
+        if draw.temperature:
+            parts += [draw.temperature, draw.chance]
+        file = settings.cache_dir() / "pseudo-programs" / f"{_sha256(json.dumps(parts))}.txt"
         if pseudo := _read_kept(file, room):
             return pseudo
-        pseudo = self._ask_until_sound(spec, room, report)
+        pseudo = self._ask_until_sound(spec, room, report, draw)
         with replacing(file) as temporary:
             temporary.write_text(pseudo, encoding="utf-8", newline="\n")
         return pseudo
@@ -187,18 +143,26 @@ class PseudoCompiler:
             self._model = None
         mx.clear_cache()
 
-    def _ask_until_sound(self, spec: str, room: Room, report: Progress) -> str:
+    def _instruction(self, draw: Draw) -> str:
+        return self._instructions[draw.number % len(self._instructions)]
+
+    def _ask_until_sound(self, spec: str, room: Room, report: Progress, draw: Draw) -> str:
+        instruction = self._instruction(draw)
         if self._model is None:
             report("loading the pseudo-compiler")
-            self._model = ChatModel(self._path)
-            self._model.share([self._ask("A")], [self._ask("1")])
-        messages = [self._ask(spec)]
+            self._model, self._shared = ChatModel(self._path), ""
+        if self._shared != instruction:
+            self._model.share([_ask(instruction, "A")], [_ask(instruction, "1")])
+            self._shared = instruction
+        messages = [_ask(instruction, spec)]
         report("writing the pseudo-program")
         for attempt in range(1, ATTEMPTS + 1):
-            answer = self._model.answer(messages, MAX_TOKENS, _is_closed)
+            answer = self._model.answer(
+                messages, MAX_TOKENS, _is_closed, temperature=draw.temperature, seed=draw.chance
+            )
             try:
                 pseudo = check(answer, room)
-                if pseudo in self._instruction:
+                if pseudo in instruction:
                     raise CompileError(
                         "it repeats the example of the instruction",
                         hint="Write the pseudo-program of the specification given after it.",
@@ -215,9 +179,10 @@ class PseudoCompiler:
             f"{ATTEMPTS} attempts gave no usable pseudo-program; at last {fault}", answer
         )
 
-    def _ask(self, spec: str) -> Message:
-        # One message: not every chat template takes a system role.
-        return _message("user", f"{self._instruction}\n\n[SPEC]\n{spec}\n[END_SPEC]")
+
+def _ask(instruction: str, spec: str) -> Message:
+    # One message: not every chat template takes a system role.
+    return _message("user", f"{instruction}\n\n[SPEC]\n{spec}\n[END_SPEC]")
 
 
 def _message(role: str, content: str) -> Message:

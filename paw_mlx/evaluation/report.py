@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ..cases import Case
@@ -17,9 +18,10 @@ from ..output import Decision
 from ..rows.flow import outcomes
 from ..runner import Options, Result
 from .decisions import Decisions
+from .intervals import wilson
 from .ranking import ndcg
 
-_Z = 1.959964  # of 95 %, two-sided
+MOST_LABELS = 12  # of outputs that nobody declared to be labels: more are text
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ class Report:
     @property
     def labels(self) -> list[str]:
         """The outputs that are right for some case, sorted."""
-        return sorted({one.right for one in self.judged})
+        return sorted(self.support)
 
-    @property
+    @cached_property
     def decisions(self) -> Decisions | None:
         """What is known of calls that chose among labels; None if none did."""
         pairs = [(one.decision, one.right) for one in self.judged if one.decision]
@@ -165,17 +167,59 @@ class Report:
 
         return Counter((one.right, said(one)) for one in self.judged)
 
+    @cached_property
+    def support(self) -> Counter[str]:
+        """How many cases each output is right for."""
+        return Counter(one.right for one in self.judged)
+
+    @cached_property
+    def _said(self) -> Counter[str]:
+        return Counter(one.output for one in self.judged if one.error is None)
+
+    @cached_property
+    def _hit(self) -> Counter[str]:
+        return Counter(one.right for one in self.judged if one.correct)
+
     def label(self, label: str) -> LabelScore:
         """Score one label against all others."""
-        ran = [one for one in self.judged if one.error is None]
-        right = sum(one.right == one.output == label for one in ran)
-        said = sum(one.output == label for one in ran)
-        there = sum(one.right == label for one in self.judged)
+        right, said, there = self._hit[label], self._said[label], self.support[label]
         return LabelScore(
             precision=right / said if said else None,
             recall=right / there if there else None,
             f1=2 * right / (said + there) if said + there else None,
         )
+
+    @property
+    def scores(self) -> dict[str, LabelScore]:
+        """The scores of `labels`; none where outputs are no labels, but text."""
+        is_labelled = len(self.support) <= MOST_LABELS or self.decisions is not None
+        return {label: self.label(label) for label in self.labels} if is_labelled else {}
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of `labels`, 0 to 1, each counting alike (Yang and Liu, SIGIR 1999)."""
+        scores = [self.label(label).f1 or 0.0 for label in self.labels]
+        return math.fsum(scores) / len(scores)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON has it: the failures, and of all cases the figures."""
+        told: dict[str, Any] = {
+            "cases": len(self.judged),
+            "accuracy": self.accuracy,
+            "interval": self.interval,
+            "num_correct": self.num_correct,
+            "num_failed": self.num_failed,
+            "num_unended": self.num_unended,
+            "seconds": self.seconds,
+        }
+        if scores := self.scores:
+            labels = {
+                name: asdict(one) | {"cases": self.support[name]} for name, one in scores.items()
+            }
+            told |= {"labels": labels, "macro_f1": self.macro_f1}
+        if decisions := self.decisions:
+            told |= {"decisions": decisions.record(), "ndcg": self.ndcg}
+        return told | {"failures": [failure.record() for failure in self.failures]}
 
 
 def judge(
@@ -200,11 +244,3 @@ def judge(
             if on_case:
                 on_case(judged[-1])
     return Report(judged, time.perf_counter() - start)
-
-
-def wilson(correct: int, num: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of the share `correct` of `num`."""
-    share, z2 = correct / num, _Z * _Z
-    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = _Z / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -26,6 +26,7 @@ from ..files import is_litter, read_errors, replacing
 from ..profiles import Profile, find_profile
 from ..program import Program
 from . import bundle, gguf, legacy, mlx, mlx_folders, peft
+from .bundle import replace_meta
 from .sites import Found
 from .summary import Summary
 from .tensors import FLOATS
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "load_adapter",
     "read_adapter",
+    "replace_meta",
     "save",
     "save_adapter",
     "sniff",

@@ -18,13 +18,14 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NoReturn
 
 from ..adapter import Adapter
 from ..errors import FormatError, OptionError, PawError, listed
-from ..files import is_litter, read_errors
+from ..files import is_litter, read_errors, replacing
 from ..output import TEXT, Output, read_record
 from ..profiles import Profile, find_profile
 from ..program import Program, Template
@@ -142,6 +143,22 @@ def pack(folder: Path, path: Path) -> None:
             f"the archive would have {path.stat().st_size} bytes (limit {MAX_ARCHIVE_BYTES})",
             hint="Write the adapter as q8_0 or q4_0.",
         )
+
+
+def replace_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    """Write a `.paw` ZIP anew with another meta.json; its other members stay byte for byte.
+
+    Atomic. FormatError if it is no sound ZIP, DiskError if the disk refuses.
+    """
+    members = _unpack(path)
+    text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
+    contents = {**members.texts, META: text.encode(), ADAPTER: members.adapter or b""}
+    with replacing(path) as temporary:
+        folder = temporary.with_name(f"{temporary.name}.d")
+        folder.mkdir()
+        for name, data in contents.items():
+            (folder / name).write_bytes(data)
+        pack(folder, temporary)
 
 
 def _make_program(members: Members, folder: Path | None, profile: Profile | None) -> Program:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import OptionError
+from ..errors import FieldError, OptionError
 from .csv import CsvReader, CsvWriter
 from .jsonl import JsonlReader, JsonlWriter
 from .row import Added, Reader, Writer
@@ -55,6 +55,8 @@ def format_of(path: Path | None) -> str | None:
 
 def open_reader(format_: str, source: Input, field: str | None) -> Reader:
     """Read rows, their inputs in that field; FieldError if there is none such."""
+    if format_ == "lines" and field:
+        raise FieldError("--field names a field, and lines have none")
     return FORMATS[format_].reader(source, field)
 
 

@@ -68,7 +68,7 @@ class RowFiles:
             _check_output(output, source)
         format = format or format_of(source.path) or "lines"
         written = format_of(output) or format
-        _check_names(format, written, field, output_field, unordered, probability_field)
+        _check_names(written, output_field, unordered, probability_field)
         rows = open_reader(format, source, field)
         decided = decided and written == "jsonl"
         output_field = output_field or "output"
@@ -216,15 +216,8 @@ def _check_output(output: Path, source: Input) -> None:
 
 
 def _check_names(
-    format: str,
-    written: str,
-    field: str | None,
-    output_field: str | None,
-    unordered: bool,
-    probability_field: str | None,
+    written: str, output_field: str | None, unordered: bool, probability_field: str | None
 ) -> None:
-    if format == "lines" and field:
-        raise FieldError("--field names a field, and lines have none")
     if written == "lines" and output_field:
         raise FieldError("--output-field names a field, and lines have none")
     if written == "lines" and probability_field:

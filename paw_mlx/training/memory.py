@@ -25,7 +25,7 @@ from ..interpreter.models.decoder import Layer
 from ..interpreter.models.load import Base
 from ..program import Template
 
-KEPT_BYTES = 2_000_000_000  # what a step may keep, beside weights and adapter
+KEPT_BYTES = 4_000_000_000  # what a step may keep, beside weights and adapter
 _COPIES = 3  # of a linear layer's output, about: bare, with the adapter, rotated or gated
 _LOGIT_BYTES = 16  # of a score and what its gradient takes
 

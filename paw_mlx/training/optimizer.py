@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
-from .loop import schedule
 from .mapper import Arrays
 from .recipe import CompilerRecipe
 
@@ -63,6 +63,14 @@ class Optimizer:
     def _divide(arrays: Arrays) -> tuple[Arrays, Arrays]:
         slow = {n: a for n, a in arrays.items() if n.startswith(("trunk", "coeff_head"))}
         return {n: a for n, a in arrays.items() if n not in slow}, slow
+
+
+def schedule(steps: int, learning_rate: float) -> Callable[[mx.array], mx.array]:
+    """Make a schedule: a tenth of the steps to warm up, then a cosine down to zero."""
+    warmup = max(1, steps // 10)
+    rise = optim.linear_schedule(learning_rate / warmup, learning_rate, warmup)
+    fall = optim.cosine_decay(learning_rate, max(1, steps - warmup))
+    return optim.join_schedules([rise, fall], [warmup])
 
 
 def clip(gradients: Arrays) -> Arrays:

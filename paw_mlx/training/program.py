@@ -7,116 +7,65 @@ step evaluates it once and all rows continue it: the same gradient for a fractio
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-
-import mlx.core as mx
-import numpy as np
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from .. import prompts
-from ..adapter import Adapter, Lora, Matrix, Site
+from ..adapter import Adapter
 from ..cases import Case, check_cases, check_outputs, group_by_output, take_in_turn
 from ..compiler.writer import write_pseudo_program
-from ..errors import AdapterMismatch, OptionError
-from ..formats.gguf import recode
+from ..errors import OptionError
+from ..evaluation import Judged, Report, judge
+from ..functions import Function
+from ..interpreter import Interpreter
 from ..interpreter.adapters import lora
-from ..interpreter.engine.scoring import (
-    Score,
-    encode_cases,
-    prefix_kv,
-    score,
-    target_losses,
-    target_states,
-)
+from ..interpreter.base.tokenizer import Tokenizer
+from ..interpreter.engine.scoring import Score, encode_cases
 from ..interpreter.models.load import Base
-from ..output import TEXT, Output
+from ..output import TEXT, Labels, Output
 from ..program import Program, Template
-from .loop import TrainingStep, fit, shuffled
-from .memory import MicroBatch, checkpointed, divide_batch
+from .batches import balanced, classes
+from .checkpoint import Checkpoints
+from .loop import Check, Fit, TrainingStep, Way
 from .recipe import Recipe
+from .replay import case_key
+from .trainer import Trainer
 
-Parameters = dict[str, list[mx.array]]  # site -> [a (d_in, r), b (r, d_out)]
+_SHOWN = 128  # tokens of the rows that a prompt shows
+_MOST_HELD_OUT = 64  # of a class: every check reads them
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A program, and its scores on the rows it was not trained on."""
+class Fitted:
+    """An adapter, and its scores on the rows it was not trained on.
 
-    program: Program
+    `curve` has a row for every step: its loss, the seconds so far, and what was held out at checks.
+    """
+
+    adapter: Adapter
     before: Score
     after: Score
     best_step: int
     seconds: float
+    curve: Sequence[Mapping[str, Any]] = ()
 
 
-class Trainer:
-    """A base under training, a template around every row."""
+@dataclass(frozen=True)
+class Trained(Fitted):
+    """A program with what it was trained by."""
 
-    def __init__(self, base: Base, template: Template, recipe: Recipe) -> None:
-        self.base, self.template, self.recipe = base, template, recipe
-        self.sites = list(base.profile.sites())
-
-    def parts(self, cases: Sequence[Case]) -> list[MicroBatch]:
-        """Return a batch of cases, in parts that fit in memory."""
-        return divide_batch(self.base, self.template, cases)
-
-    def loss(self, parameters: Parameters, part: MicroBatch) -> mx.array:
-        """Return a part's share of the batch's mean cross entropy over output tokens, in nats."""
-        pairs, batch = self.pairs(parameters), part.batch
-        lora.attach(self.base.groups, pairs)
-        with checkpointed(self.base, pairs) if part.checkpointed else nullcontext():
-            states = target_states(self.base, prefix_kv(self.base, self.template), batch)
-        losses, _ = target_losses(self.base, states, batch.targets)
-        return losses.sum() / part.num_targets
-
-    def score(self, pairs: Mapping[Site, lora.Pair], cases: Sequence[Case]) -> Score:
-        """Return loss and accuracy with these pairs; without any, the bare base's."""
-        lora.attach(self.base.groups, pairs)
-        return score(self.base, self.template, cases)
-
-    def pairs(self, parameters: Parameters) -> dict[Site, lora.Pair]:
-        """Return what the sites hold: the scale folded into b, both in the base's dtype."""
-        dtype, scale = self.base.dtype, self.recipe.scale
-        held = {site: parameters[str(site)] for site in self.sites}
-        return {s: (a.astype(dtype), (scale * b).astype(dtype)) for s, (a, b) in held.items()}
-
-    def initial(self) -> Parameters:
-        """Draw A uniformly from ±1/√d_in; B is zero, so the adapter begins as nothing."""
-        key, rank = mx.random.key(self.recipe.seed), self.recipe.rank
-        parameters: Parameters = {}
-        for site in self.sites:
-            d_in, d_out = self.base.profile.shapes[site.module]
-            key, sub = mx.random.split(key)
-            a = mx.random.uniform(-(d_in**-0.5), d_in**-0.5, (d_in, rank), key=sub)
-            parameters[str(site)] = [a, mx.zeros((rank, d_out))]
-        return parameters
-
-    def parameters(self, adapter: Adapter) -> Parameters:
-        """Take an adapter as parameters; the recipe's scale, not its own, is then in force."""
-        self.base.profile.check(adapter)
-        if adapter.ranks != (self.recipe.rank,) or set(adapter.sites) != set(self.sites):
-            raise AdapterMismatch(
-                f"an adapter to go on from needs rank {self.recipe.rank} on all "
-                f"{len(self.sites)} sites; this has {adapter.ranks} on {len(adapter.sites)}"
-            )
-        return {
-            str(site): [
-                mx.array(pair.A.dense()).T,
-                (pair.scale / self.recipe.scale) * mx.array(pair.B.dense()).T,
-            ]
-            for site, pair in adapter.sites.items()
-        }
-
-    def adapter(self, parameters: Parameters, dtype: str) -> Adapter:
-        """Make an adapter of parameters, its matrices stored as `dtype`."""
-        sites = {}
-        for site in self.sites:
-            A, B = (Matrix.from_array(np.array(array.T)) for array in parameters[str(site)])
-            sites[site] = Lora(recode(A, dtype), recode(B, dtype), self.recipe.alpha)
-        return Adapter(sites)
+    program: Program = field(kw_only=True)
+    held_out: Sequence[Case] = field(kw_only=True)
 
 
 def train(
@@ -129,53 +78,151 @@ def train(
     start_from: Adapter | None = None,
     dtype: str = "f32",
     output: Output = TEXT,
+    folder: Path | None = None,
+    deadline_s: float | None = None,
 ) -> Trained:
-    """Train a program for `base`, its A and B stored as `dtype`; `report` hears of every step.
+    """Train a program for `base` by cases, some of them held out and some shown in its prompt.
 
-    `start_from` is an adapter to go on from, of the recipe's rank, on every site: AdapterMismatch
-    otherwise. The scores afterwards are those of A and B as stored. The best of the checked
-    states by held-out loss is kept. `output` is the type of the program's outputs, the cases'
-    too. Raises OptionError for too few cases or one of another type, InputTooLong for one that
-    does not fit the window (they are named), CompileError if training diverges.
+    `output` is the type of the program's outputs, the cases' too; the rest is as `fit_adapter` has
+    it. Raises OptionError for too few cases, cases that all have one output, or one of another
+    type, InputTooLong for one that does not fit the window (they are named).
     """
-    start = time.perf_counter()
     check_cases(cases)
     check_outputs(cases, output)
-    rows, shown, held_out = divide(cases, recipe)
+    rows, shown, held_out = divide(cases, recipe, base.tokenizer)
     pseudo = write_pseudo_program(spec, ((case.input, case.output) for case in shown))
     template = prompts.template(pseudo, base.profile.turn)
     encode_cases(base, template, cases)  # an error now, not after an hour
-    trainer = Trainer(base, template, recipe)
-    batches = shuffled(rows, recipe.batch_size, recipe.seed)
-    with _bare_afterwards(base):
-        before = trainer.score({}, held_out)
-        best_step, parameters = fit(
-            trainer.loss,
-            trainer.parameters(start_from) if start_from else trainer.initial(),
-            map(trainer.parts, batches),
-            lambda parameters: trainer.score(trainer.pairs(parameters), held_out).loss,
-            report,
-            steps=recipe.steps,
-            learning_rate=recipe.learning_rate,
-            checks=recipe.checks,
-        )
-        adapter = trainer.adapter(parameters, dtype)
-        after = trainer.score(lora.pairs(adapter, base.dtype), held_out)
+    recipe = plan(base, template, rows, recipe)
+    fitted = fit_adapter(
+        base,
+        template,
+        rows,
+        held_out,
+        recipe,
+        report,
+        start_from=start_from,
+        dtype=dtype,
+        output=output,
+        folder=folder,
+        deadline_s=deadline_s,
+    )
     record = asdict(recipe) | {
-        "best_step": best_step,
+        "best_step": fitted.best_step,
         "num_trained": len(rows),
         "num_held_out": len(held_out),
-        "accuracy_before": before.accuracy,
-        "accuracy_after": after.accuracy,
+        "accuracy_before": fitted.before.accuracy,
+        "accuracy_after": fitted.after.accuracy,
+        "seen": sorted(map(case_key, cases)),
     }
     meta = {
         "compiler_kind": "finetune_lora",
         "interpreter_fingerprint": base.fingerprint,
         "training": record,
     }
-    made_for = base.profile.repo
-    program = Program(template, adapter, made_for, spec.strip(), pseudo, meta, output)
-    return Trained(program, before, after, best_step, time.perf_counter() - start)
+    program = Program(
+        template, fitted.adapter, base.profile.repo, spec.strip(), pseudo, meta, output
+    )
+    return Trained(**vars(fitted), program=program, held_out=held_out)
+
+
+def judge_held_out(base: Base, trained: Trained) -> Report:
+    """Run a trained program on what was held out, as its users will, and judge it."""
+    with Interpreter(base) as interpreter:
+        return judge(Function(interpreter, trained.program), trained.held_out)
+
+
+def fit_adapter(
+    base: Base,
+    template: Template,
+    rows: Sequence[Case],
+    held_out: Sequence[Case],
+    recipe: Recipe,
+    report: Callable[[TrainingStep], None] = lambda step: None,
+    *,
+    start_from: Adapter | None = None,
+    dtype: str = "f32",
+    output: Output = TEXT,
+    folder: Path | None = None,
+    deadline_s: float | None = None,
+) -> Fitted:
+    """Train an adapter by rows, its A and B stored as `dtype`; `report` hears of every step.
+
+    Of the first state and those that are checked, the best by `held_out` is kept: by macro F1
+    where outputs are labels, else by accuracy, and between equals by loss. `start_from` is an
+    adapter to go on from, of the recipe's rank, on every site: AdapterMismatch otherwise. The
+    scores afterwards are those of A and B as stored. With `folder`, a run that was cut off goes on
+    from its last check; it takes about `deadline_s` seconds at most, all told. CompileError if
+    training diverges.
+    """
+    start = time.perf_counter()
+    recipe = plan(base, template, rows, recipe)
+    trainer = Trainer(base, template, recipe)
+    check = partial(_check, base, held_out, output)
+    batches = balanced(rows, recipe.batch_size, recipe.seed)
+    assert recipe.steps
+    way = Way(recipe.steps, recipe.learning_rate, recipe.checks, recipe.patience, deadline_s)
+    terms = _terms(base, template, rows, held_out, recipe, start_from)
+    kept = Checkpoints(folder, terms) if folder else None
+    with _bare_afterwards(base):
+        begin = trainer.parameters(start_from) if start_from else trainer.initial()
+        before = trainer.score(trainer.pairs(begin), held_out)
+        fit = Fit(
+            trainer.loss,
+            begin,
+            check(before),
+            lambda parameters: check(trainer.score(trainer.pairs(parameters), held_out)),
+            way,
+            kept,
+        )
+        best_step, parameters = fit.run(map(trainer.parts, batches), report)
+        adapter = trainer.adapter(parameters, dtype)
+        after = trainer.score(lora.pairs(adapter, base.dtype), held_out)
+    if kept:
+        kept.remove()
+    seconds = time.perf_counter() - start
+    return Fitted(adapter, before, after, best_step, seconds, fit.curve)
+
+
+def plan(base: Base, template: Template, rows: Sequence[Case], recipe: Recipe) -> Recipe:
+    """Return a recipe that says how many steps it takes on these rows."""
+    prefix = len(base.tokenizer.encode(template.prefix, control=True))
+    sizes = [len(row.input) + len(row.output) for row in encode_cases(base, template, rows)]
+    return recipe.planned(prefix + round(recipe.batch_size * fmean(sizes)))
+
+
+def _check(base: Base, cases: Sequence[Case], output: Output, score: Score) -> Check:
+    """Return how good a score is; what was said is told from the tokens that greedy decoding says.
+
+    The loss is the mean over classes: what is rare counts like what is common.
+    """
+    metric, encode = score.accuracy, base.tokenizer.encode
+    if isinstance(output, Labels):
+        labels = {label: [*encode(label), base.end] for label in output.labels}
+        judged = []
+        for case, row in zip(cases, score.rows, strict=True):
+            said = [label for label, ids in labels.items() if ids[: len(row.greedy)] == row.greedy]
+            judged.append(Judged(case.input, case.output, said[0] if len(said) == 1 else ""))
+        metric = Report(judged).macro_f1
+    losses: dict[str, list[float]] = {}
+    names = {case.output: str(i) for i, group in enumerate(classes(cases)) for case in group}
+    for case, row in zip(cases, score.rows, strict=True):
+        losses.setdefault(names[case.output], []).append(row.loss)
+    return Check(metric, fmean(map(fmean, losses.values())))
+
+
+def _terms(
+    base: Base,
+    template: Template,
+    rows: Sequence[Case],
+    held_out: Sequence[Case],
+    recipe: Recipe,
+    start_from: Adapter | None,
+) -> str:
+    """Hash what a training's result depends on (64 hex)."""
+    begin = Program(template, start_from, base.fingerprint).digest()
+    pairs = [[(case.input, case.output) for case in part] for part in (rows, held_out)]
+    return hashlib.sha256(json.dumps([begin, asdict(recipe), pairs]).encode()).hexdigest()
 
 
 @contextmanager
@@ -187,13 +234,21 @@ def _bare_afterwards(base: Base) -> Iterator[None]:
         lora.attach(base.groups, {})
 
 
-def divide(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case], list[Case]]:
+def divide(
+    cases: Sequence[Case], recipe: Recipe, tokenizer: Tokenizer
+) -> tuple[list[Case], list[Case], list[Case]]:
     """Divide cases into those to train on, to show in the prompt, and to hold out.
 
-    OptionError if fewer than one batch is left to train on.
+    OptionError if fewer than one batch is left to train on, or all have one output.
     """
+    if len(cases) > 1 and len({case.output.strip() for case in cases}) == 1:
+        raise OptionError(
+            f"all {len(cases):,} examples have the output {cases[0].output.strip()!r}: a program "
+            "trained on them says it of anything",
+            hint="Add examples of what else it may say.",
+        )
     rows, held_out = split(cases, recipe)
-    shown = shots(rows, recipe.shots)
+    shown = shots(rows, recipe.shots, tokenizer)
     rows = [row for row in rows if row not in shown]
     if len(rows) < recipe.batch_size:
         raise OptionError(
@@ -203,28 +258,27 @@ def divide(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case
     return rows, shown, held_out
 
 
-def doubt(cases: Sequence[Case]) -> str | None:
-    """Say why cases may teach nothing: all have one output. None if they differ."""
-    outputs = {case.output.strip() for case in cases}
-    if len(cases) > 1 and len(outputs) == 1:
-        return (
-            f"all {len(cases):,} examples have the output {outputs.pop()!r}: a program trained "
-            "on them says it of anything"
-        )
-    return None
-
-
 def split(cases: Sequence[Case], recipe: Recipe) -> tuple[list[Case], list[Case]]:
-    """Shuffle by the seed and set some rows apart; equal inputs stay on one side."""
-    inputs = sorted({case.input for case in cases})
-    random.Random(recipe.seed).shuffle(inputs)
-    num = max(1, round(len(inputs) * recipe.held_out))
-    apart = set(inputs[:num])
+    """Shuffle by the seed and set a share of each class apart, 64 rows of it at most.
+
+    Equal inputs stay on one side.
+    """
+    chance = random.Random(recipe.seed)
+    apart: set[str] = set()
+    for group in classes(cases):
+        inputs = sorted({case.input for case in group} - apart)
+        chance.shuffle(inputs)
+        apart |= set(inputs[: max(1, min(_MOST_HELD_OUT, round(len(inputs) * recipe.held_out)))])
     rows = [case for case in cases if case.input not in apart]
-    random.Random(recipe.seed).shuffle(rows)
+    chance.shuffle(rows)
     return rows, [case for case in cases if case.input in apart]
 
 
-def shots(rows: Sequence[Case], num: int) -> list[Case]:
-    """Choose rows to show in the pseudo-program: one of each output in turn, so labels balance."""
-    return take_in_turn(group_by_output(rows), num)
+def shots(rows: Sequence[Case], num: int, tokenizer: Tokenizer) -> list[Case]:
+    """Choose rows to show in the pseudo-program: one of each output in turn, so labels balance.
+
+    So many, or fewer where they are long: every call and every step reads them.
+    """
+    chosen = take_in_turn(group_by_output(rows), num)
+    sizes = [len(tokenizer.encode(f"{row.input}\n{row.output}")) for row in chosen]
+    return [row for row, size in zip(chosen, accumulate(sizes), strict=True) if size <= _SHOWN]

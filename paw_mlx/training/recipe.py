@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OptionError
+
+_TOKENS, _MOST_STEPS = 120_000, 240
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `held_out` is the share of the cases that is never trained on."""
+    """How to train. `held_out` is the share of the cases that is never trained on.
+
+    `steps` None means as many as 120,000 tokens make, 240 at most: about as long on any cases.
+    """
 
     rank: int = 32
     alpha: float = 16.0
-    steps: int = 120
+    steps: int | None = None
     learning_rate: float = 1e-3
     batch_size: int = 8
     shots: int = 4  # cases shown in the pseudo-program
     held_out: float = 0.1
-    checks: int = 4  # how often the held-out loss is looked at, to keep the best
+    checks: int = 10  # how often the held-out cases are judged, to keep the best state
+    patience: int = 4  # checks without a better one, after half of the steps: then it ends
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
             raise OptionError(f"seed must lie in 0 … 2^64 - 1, not {self.seed}")
-        if min(self.rank, self.steps, self.batch_size, self.checks) < 1:
-            raise OptionError("rank, steps, batch_size and checks must be at least 1")
+        steps = 1 if self.steps is None else self.steps
+        sizes = (self.rank, steps, self.batch_size, self.checks, self.patience)
+        if min(sizes) < 1:
+            raise OptionError("rank, steps, batch_size, checks and patience must be at least 1")
         if not (self.alpha > 0 and self.learning_rate > 0 and 0 < self.held_out < 1):
             raise OptionError("alpha and learning_rate must be above 0, held_out between 0 and 1")
 
@@ -33,6 +41,12 @@ class Recipe:
     def scale(self) -> float:
         """What BA is multiplied by."""
         return self.alpha / self.rank
+
+    def planned(self, tokens_a_step: int) -> Recipe:
+        """Return the recipe with its number of steps, which so many tokens each allow."""
+        if self.steps is not None:
+            return self
+        return replace(self, steps=max(1, min(_MOST_STEPS, _TOKENS // tokens_a_step)))
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,8 @@ def test_text_is_tested_as_before(call: Paw, folder: Path) -> None:
     options = ["--interpreter", folder / "base", "--max-tokens", 2]
     done = call("test", folder / "log.paw", folder / "cases.jsonl", *options, "--json")
     assert {*json.loads(done.stdout)} == {
-        "program_id", "accuracy", "cases", "num_unended", "seconds", "failures",
+        "program_id", "accuracy", "interval", "cases", "num_correct", "num_failed", "num_unended",
+        "seconds", "labels", "macro_f1", "failures",
     }  # fmt: skip
     assert {*json.loads(done.stdout)["failures"][0]} == {
         "input", "expected", "output", "error", "finish_reason",

@@ -76,18 +76,6 @@ def test_a_warning_is_part_of_the_json(base, program, tmp_path):
     assert "warnings" not in json.loads(paw("run", program, "picnic", *options).stdout)
 
 
-def test_examples_that_teach_nothing_are_said(base, tmp_path):
-    (tmp_path / "spec.txt").write_text("Say wait.")
-    rows = [{"input": f"Invoice {i}", "output": "wait" if i else " wait"} for i in range(20)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train = ["train", "-f", tmp_path / "spec.txt", "--examples", tmp_path / "rows.jsonl"]
-    train += ["-o", tmp_path / "out.paw", "--interpreter", base, "--steps", 1, "--batch-size", 2]
-    done = paw(*train, "--json")
-    message = "all 20 examples have the output 'wait'"
-    assert f"warning: {message}" in done.stderr
-    assert message in json.loads(done.stdout)["warnings"][0]["message"]
-
-
 @pytest.mark.parametrize(
     ("bad", "message"),
     [("0 " * 600, "exceed the window of 256"), ("half \ud83d", "half a character")],
@@ -199,8 +187,8 @@ def test_cases_are_counted_and_failures_shown(base, program, tmp_path):
     assert '"no such output"' in report
     assert "exceed the window" in report
     assert "(other)" in report
-    assert paw(*test, "--min-accuracy", 0.3).returncode == 0
-    assert paw(*test, "--min-accuracy", 0.5).returncode == 1
+    assert paw(*test, "--gate", "accuracy>=0.3").returncode == 0
+    assert paw(*test, "--gate", "accuracy>=50%").returncode == 1
     record = json.loads(paw(*test, "--json").stdout)
     assert record["accuracy"] == pytest.approx(1 / 3)
     assert [failure["input"] for failure in record["failures"]] == ["spring", "x" * 1000]

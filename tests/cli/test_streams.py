@@ -165,7 +165,14 @@ def test_a_verdict_outlives_its_reader(folder: Path, options: list[object], tmp_
     (tmp_path / "cases.jsonl").write_text('{"input": "picnic", "output": "x"}\n')
     ours, theirs = os.pipe()
     os.close(ours)
-    words = ["test", folder / "one.paw", tmp_path / "cases.jsonl", "--min-accuracy", 1, *options]
+    words = [
+        "test",
+        folder / "one.paw",
+        tmp_path / "cases.jsonl",
+        "--gate",
+        "accuracy>=1",
+        *options,
+    ]
     with start(*words, stdout=theirs) as process:
         os.close(theirs)
         stderr = process.communicate(timeout=60)[1]
@@ -220,8 +227,8 @@ def test_work_outlives_its_terminal(folder: Path, options: list[object], tmp_pat
             b"rows/s",
             mapped,
         ),
-        (train, b"step 1/", trained),
-        (["test", one, examples, "--min-accuracy", 1, *options], b"%", None),
+        (train, b"step 1 ", trained),
+        (["test", one, examples, "--gate", "accuracy>=1", *options], b"%", None),
     ):
         code, seen = watch_and_close(command, until)
         assert until in seen

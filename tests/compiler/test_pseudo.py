@@ -16,6 +16,7 @@ from chat_models import described, random_model, scripted_model
 from paw_mlx import CompileError, FormatError, NotFound, OptionError, settings
 from paw_mlx.compiler import chat, pseudo
 from paw_mlx.compiler.pseudo import PseudoCompiler, PseudoProgramError, Room, check
+from paw_mlx.compiler.wordings import INSTRUCTION
 from paw_mlx.errors import InputTooLong
 
 GOOD = "[PSEUDO_PROGRAM]\nTask: Say yes.\n\nExamples:\nInput: a\nOutput: yes\n[END_PSEUDO_PROGRAM]"
@@ -96,10 +97,10 @@ def test_a_pseudo_program_may_fill_its_room_and_hold_lines():
 
 
 def test_the_instruction_shows_a_sound_pseudo_program():
-    shown = pseudo.INSTRUCTION[pseudo.INSTRUCTION.rindex("[PSEUDO_PROGRAM]\nTask") :]
+    shown = INSTRUCTION[INSTRUCTION.rindex("[PSEUDO_PROGRAM]\nTask") :]
     assert check(shown, Room(len, 2000)).count("Input: ") == 4
     with pytest.raises(CompileError, match="there are"):  # the whole of it is none
-        check(pseudo.INSTRUCTION, Room(len, 9999))
+        check(INSTRUCTION, Room(len, 9999))
 
 
 # What a model says.
@@ -172,9 +173,9 @@ def test_a_fault_is_said_and_then_mended(tmp_path, monkeypatch):
     asked = []
     answer = chat.ChatModel.answer
 
-    def listened(self, messages, *args):
+    def listened(self, messages, *args, **options):
         asked.append(list(messages))
-        return answer(self, messages, *args)
+        return answer(self, messages, *args, **options)
 
     monkeypatch.setattr(chat.ChatModel, "answer", listened)
     path = scripted_model(tmp_path / "model", "I will not.", LONG, f"Sure: {GOOD} Bye.")
@@ -190,7 +191,7 @@ def test_a_fault_is_said_and_then_mended(tmp_path, monkeypatch):
 
 
 def test_the_instructions_own_example_is_no_answer(tmp_path):
-    example = check(pseudo.INSTRUCTION[pseudo.INSTRUCTION.rindex(pseudo.START) :], Room(len, 2000))
+    example = check(INSTRUCTION[INSTRUCTION.rindex(pseudo.START) :], Room(len, 2000))
     heard = []
     compiler = PseudoCompiler(scripted_model(tmp_path / "model", example, GOOD))
     assert compiler.write("Say yes.", ROOM, heard.append) == GOOD
@@ -256,8 +257,11 @@ def test_model_and_instruction_are_on_record(tmp_path):
     path, other = (random_model(tmp_path / str(seed), seed=seed) for seed in (0, 1))
     assert PseudoCompiler(path).fingerprint == PseudoCompiler(path, SHORT).fingerprint
     assert PseudoCompiler(path).fingerprint != PseudoCompiler(other).fingerprint
-    assert PseudoCompiler(path).instruction_sha256 == PseudoCompiler(other).instruction_sha256
-    assert PseudoCompiler(path).instruction_sha256 != PseudoCompiler(path, "x").instruction_sha256
+    wordings = [
+        PseudoCompiler(*words).record()["instruction_sha256"]
+        for words in ((path,), (other,), (path, "x"))
+    ]
+    assert wordings[0] == wordings[1] != wordings[2]
 
 
 @pytest.mark.parametrize("answers", [[GOOD], ["Sure!", GOOD], ["no", "never", "not ever"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ def test_what_changes_while_it_is_copied_is_not_stored(
     def cut(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes()[:-30])
 
-    monkeypatch.setattr(store.shutil, "copyfile", cut)
+    monkeypatch.setattr(shutil, "copyfile", cut)
     with pytest.raises(FormatError, match="cut short"):
         store.add(program, "triage")
     assert files() == []
@@ -304,9 +305,9 @@ def test_removing_frees_what_it_says(program: Path, other: Path) -> None:
         ("me/triage", 2, sizes[1]),
         ("me/triage", 1, sizes[0]),
     ]
-    assert store.remove("me/triage@v2") == sizes[1]
+    assert store.remove("me/triage@v2").bytes == sizes[1]
     assert store.find("me/triage") == store.find("me/triage@v1")
-    assert store.remove("me/triage") == sizes[0]
+    assert store.remove("me/triage").bytes == sizes[0]
     assert files() == []
     assert not (settings.data_dir() / "programs" / "me").exists()
     with pytest.raises(NotFound):
@@ -351,7 +352,7 @@ def test_pull_ls_and_rm_tell_one_story(program: Path) -> None:
     assert store.find("triage").exists()
     size = program.stat().st_size
     code, out, _ = run(["rm", "triage", "--yes", "--json"])
-    assert json.loads(out) == {"removed": [{"name": "triage", "bytes": size}]}
+    assert json.loads(out) == {"removed": [{"name": "triage", "bytes": size, "num_cases": 0}]}
     code, out, err = run(["ls"])
     assert (code, out) == (0, "")
     assert "paw-mlx pull" in err

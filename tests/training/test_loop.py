@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import cycle, islice, repeat
+from itertools import chain, cycle, repeat
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
 from paw_mlx import CompileError
-from paw_mlx.training.loop import TrainingStep, fit, schedule, shuffled
+from paw_mlx.training.checkpoint import Checkpoints
+from paw_mlx.training.loop import Check, Fit, TrainingStep, Way
+
+NOTHING = Check(0.0, 1e9)
+
+
+def fit(loss, parameters, batches, judge, report=lambda step: None, kept=None, **way):
+    chosen = Way(**{"checks": way["steps"], "patience": 10**6, "learning_rate": 0.5} | way)
+    return Fit(loss, parameters, NOTHING, judge, chosen, kept).run(batches, report)
+
+
+def down(parameters: dict, batch: mx.array) -> mx.array:
+    return (parameters["x"] * batch).sum()
 
 
 def test_a_module_learns_a_line_and_the_best_state_is_kept():
@@ -26,33 +38,127 @@ def test_a_module_learns_a_line_and_the_best_state_is_kept():
         loss,
         model.trainable_parameters(),
         cycle([slice(start, start + 16)] for start in range(0, 64, 16)),
-        lambda parameters: float(loss(parameters, slice(None))),
+        lambda parameters: Check(0.5, float(loss(parameters, slice(None)))),
         steps.append,
         steps=90,
         learning_rate=0.05,
         checks=3,
     )
     assert [step.number for step in steps] == list(range(1, 91))
-    checked = {s.number: s.held_out_loss for s in steps if s.held_out_loss is not None}
+    assert steps[44].share == 0.5
+    checked = {step.number: step.check.loss for step in steps if step.check}
     assert list(checked) == [30, 60, 90]
     assert checked[best] == min(checked.values()) < 0.1 * steps[0].loss
     assert float(loss(found, slice(None))) == pytest.approx(checked[best])
 
 
-def test_the_state_that_did_best_is_the_one_that_is_kept():
-    judged = iter([2.0, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [
+        ([(0.1, 1.0), (0.8, 2.0), (0.5, 0.5)], 2),  # the metric counts, not the loss
+        ([(0.8, 1.0), (0.8, 2.0), (0.8, 0.5)], 3),  # between equals the loss
+        ([(0.0, 2e9), (0.0, 2e9), (0.0, 2e9)], 0),  # none was better than the first
+    ],
+)
+def test_the_state_that_did_best_is_the_one_that_is_kept(checks, expected):
+    judged = iter([Check(*check) for check in checks])
+    seen = [5.0]
     best, found = fit(
-        lambda parameters, batch: (parameters["x"] * batch).sum(),
+        down,
         {"x": mx.array([5.0])},
         repeat([mx.array([1.0])]),
-        lambda parameters: next(judged),
-        lambda step: None,
+        lambda parameters: (seen.append(float(parameters["x"])), next(judged))[1],
         steps=3,
-        learning_rate=1.0,
-        checks=3,
     )
-    assert best == 2
-    assert 2.0 < float(found["x"]) < 5.0  # neither the first nor the last
+    assert best == expected
+    assert float(found["x"]) == seen[expected]
+
+
+def test_it_ends_where_nothing_gets_better_but_not_before_half_of_the_way():
+    steps: list[TrainingStep] = []
+    metrics = chain([0.5, 0.4, 0.3, 0.2], repeat(0.1))
+    best, _ = fit(
+        down,
+        {"x": mx.array([5.0])},
+        repeat([mx.array([1.0])]),
+        lambda parameters: Check(next(metrics), 1.0),
+        steps.append,
+        steps=20,
+        patience=2,
+    )
+    assert (best, len(steps)) == (1, 10)
+
+
+def test_it_ends_where_there_is_nothing_left_to_learn():
+    steps: list[TrainingStep] = []
+    metrics = chain([0.5, 1.0, 0.9], repeat(1.0))
+    fit(
+        down,
+        {"x": mx.array([5.0])},
+        repeat([mx.array([1.0])]),
+        lambda parameters: Check(next(metrics), 1.0),
+        steps.append,
+        steps=20,
+    )
+    assert len(steps) == 6
+
+
+def test_seconds_end_it_and_the_last_state_is_judged():
+    steps: list[TrainingStep] = []
+    fit(
+        down,
+        {"x": mx.array([5.0])},
+        repeat([mx.array([1.0])]),
+        lambda parameters: Check(0.5, 1.0),
+        steps.append,
+        steps=10**6,
+        checks=1,
+        seconds=0.05,
+    )
+    assert 0 < len(steps) < 10**5
+    assert steps[-1].check
+    assert steps[-1].share == 1
+    assert not any(step.check for step in steps[:-1])
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_run_that_was_cut_off_ends_as_an_unbroken_one(tmp_path, cut):
+    """Also where names have dots, which are no paths, and where it stops between two checks."""
+    batches = [[mx.array([float(i % 3), 1.0])] for i in range(9)]
+
+    def loss(parameters: dict, batch: mx.array) -> mx.array:
+        return ((parameters["0.q_proj"][0] * batch - parameters["0.q_proj"][1]) ** 2).sum()
+
+    def run(kept: Checkpoints | None, stop: int = 99) -> tuple[int, list[float], list[int]]:
+        numbers: list[int] = []
+
+        def report(step: TrainingStep) -> None:
+            numbers.append(step.number)
+            if step.number == stop:
+                raise KeyboardInterrupt
+
+        best, found = fit(
+            loss,
+            {"0.q_proj": [mx.array([5.0, 1.0]), mx.array([1.0, 2.0])]},
+            batches,
+            lambda p: Check(0.5, float(p["0.q_proj"][0].sum())),
+            report,
+            kept,
+            steps=9,
+            checks=4,
+        )
+        return best, [float(x) for array in found["0.q_proj"] for x in array], numbers
+
+    right = run(None)
+    kept = Checkpoints(tmp_path, "one run")
+    with pytest.raises(KeyboardInterrupt):
+        run(kept, stop=cut)
+    best, found, numbers = run(kept)
+    assert (best, found) == right[:2]
+    assert numbers == list(range(cut // 2 * 2 + 1, 10))
+    assert run(Checkpoints(tmp_path, "another run"))[2] == list(range(1, 10))
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"damaged")
+    assert run(kept)[2] == list(range(1, 10))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
@@ -61,11 +167,8 @@ def test_a_loss_that_is_not_finite_stops_the_training():
             lambda parameters, batch: parameters["x"] * batch,
             {"x": mx.array(1.0)},
             [[mx.array(1.0)], [mx.array(float("nan"))]],
-            lambda parameters: 0.0,
-            lambda step: None,
+            lambda parameters: Check(0.5, 0.0),
             steps=2,
-            learning_rate=0.1,
-            checks=1,
         )
 
 
@@ -76,11 +179,9 @@ def test_a_batch_in_parts_is_the_batch():
             lambda parameters, part: ((parameters["x"] - part) ** 2).sum(),
             {"x": mx.array([5.0])},
             batches,
-            lambda parameters: -len(losses),  # the last is the best
+            lambda parameters: Check(0.5, -len(losses)),  # the last is the best
             lambda step: losses.append(step.loss),
             steps=2,
-            learning_rate=0.5,
-            checks=2,
         )
         return losses, found
 
@@ -90,18 +191,10 @@ def test_a_batch_in_parts_is_the_batch():
     assert float(parts[1]["x"]) == pytest.approx(float(whole[1]["x"]))
 
 
-def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():
-    rate = schedule(100, 1.0)
-    rates = [float(rate(mx.array(step))) for step in range(101)]
+def test_the_rate_rises_for_a_tenth_of_the_way_and_falls_to_nothing():
+    way = Way(steps=100, learning_rate=1.0, checks=1, patience=1)
+    rates = [way.rate(way.share(step, 0.0)) for step in range(1, 101)]
     assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[10] == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_every_row_is_seen_in_two_epochs_or_so():
-    rows = [str(i) for i in range(50)]
-    batches = list(islice(shuffled(rows, 8, seed=0), 18))
-    assert {len(batch) for batch in batches} == {8}
-    assert len({row for batch in batches for row in batch}) >= 48
-    assert batches == list(islice(shuffled(rows, 8, seed=0), 18))
+    assert max(rates) == rates[9] == 1.0
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[99] == pytest.approx(0.0, abs=1e-6)

@@ -46,6 +46,19 @@ def check_output(output: Output) -> None:
         _compile(_llguidance().LLTokenizer("byte"), output, _SPACED)
 
 
+class Acceptor:
+    """Tells which texts are outputs of a type, by their bytes; JSON as json.dumps writes it."""
+
+    def __init__(self, output: Schema | Regex) -> None:
+        """Take a type; OptionError for one that no output could have."""
+        self._matcher = _compile(_llguidance().LLTokenizer("byte"), output, _SPACED)
+
+    def __call__(self, text: str) -> bool:
+        """Return whether the whole of a text is one."""
+        matcher = self._matcher.deep_copy()
+        return matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()
+
+
 class Grammars:
     """The grammars of a base's programs, each compiled when it is first asked for."""
 

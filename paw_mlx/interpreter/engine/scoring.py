@@ -12,7 +12,7 @@ same text in other tokens; that does not count here.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -29,12 +29,24 @@ _BATCH = 16
 _TARGETS = 256  # scored at a time: each has a score for every token of the vocabulary
 
 
+class RowScore(NamedTuple):
+    """A row's mean loss per token in nats, and what greedy decoding says: its output's tokens.
+
+    They end with the first that is not the output's; `right` says that there is none.
+    """
+
+    loss: float
+    greedy: list[int]
+    right: bool
+
+
 @dataclass(frozen=True)
 class Score:
     """Mean loss per output token in nats, and the share of rows that are right to the token."""
 
     loss: float
     accuracy: float
+    rows: Sequence[RowScore] = field(default=(), repr=False, compare=False)
 
 
 class Targets(NamedTuple):
@@ -112,21 +124,37 @@ def target_losses(base: Base, states: mx.array, targets: mx.array) -> tuple[mx.a
 
 def score(base: Base, template: Template, cases: Sequence[Case]) -> Score:
     """Return loss and exact matches over cases, with the adapter attached now."""
-    loss, tokens, exact = 0.0, 0, 0
     kv = prefix_kv(base, template)
     mx.eval(kv.arrays)
-    rows = encode_cases(base, template, cases)
-    rows.sort(key=lambda row: len(row.input) + len(row.output))
-    for start in range(0, len(rows), _BATCH):
-        batch = _pad(rows[start : start + _BATCH])
-        states = target_states(base, kv, batch)
-        mx.eval(states)
-        wrong: set[int] = set()
-        for first in range(0, batch.targets.size, _TARGETS):
-            targets = batch.targets[first : first + _TARGETS]
-            losses, likely = target_losses(base, states[first : first + _TARGETS], targets)
-            loss, tokens = loss + float(losses.sum()), tokens + targets.size
-            missed = np.array(likely != targets)
-            wrong |= set(np.array(batch.rows)[first : first + _TARGETS][missed].tolist())
-        exact += batch.tokens.shape[0] - len(wrong)
-    return Score(loss / tokens, exact / len(cases))
+    encoded = encode_cases(base, template, cases)
+    order = sorted(range(len(encoded)), key=lambda i: sum(map(len, encoded[i])))
+    found: dict[int, RowScore] = {}
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
+        rows = [encoded[place] for place in places]
+        found |= zip(places, _score_rows(base, kv, rows), strict=True)
+    scores = [found[place] for place in range(len(encoded))]
+    sizes = [len(row.output) for row in encoded]
+    loss = sum(one.loss * size for one, size in zip(scores, sizes, strict=True)) / sum(sizes)
+    return Score(loss, sum(one.right for one in scores) / len(scores), scores)
+
+
+def _score_rows(base: Base, kv: KV, rows: Sequence[Encoded]) -> list[RowScore]:
+    batch = _pad(rows)
+    states = target_states(base, kv, batch)
+    mx.eval(states)
+    losses, likely = list[float](), list[int]()
+    for first in range(0, batch.targets.size, _TARGETS):
+        targets = batch.targets[first : first + _TARGETS]
+        each, best = target_losses(base, states[first : first + _TARGETS], targets)
+        losses += np.array(each).tolist()
+        likely += np.array(best).tolist()
+    scores, start = list[RowScore](), 0
+    for row in rows:
+        end = start + len(row.output)
+        said = likely[start:end]
+        same = [mine == right for mine, right in zip(said, row.output, strict=True)]
+        greedy = said if all(same) else said[: same.index(False) + 1]
+        scores.append(RowScore(sum(losses[start:end]) / len(said), greedy, all(same)))
+        start = end
+    return scores
