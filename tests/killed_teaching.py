@@ -16,7 +16,7 @@ _LIMIT_S = 120
 
 def check_killed(folder: Path, times: int, seed: int) -> None:
     """Assert that a teaching that is killed so often writes the file of an unbroken one."""
-    chance, num_pairs = Random(seed), 60 + 24 * times
+    chance, num_pairs = Random(seed), 200 + 10 * times
     with serving_teacher(Teacher()) as teacher:
         right, out = folder / "unbroken.jsonl", folder / "killed.jsonl"
         start = time.perf_counter()
