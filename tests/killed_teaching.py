@@ -22,15 +22,17 @@ def check_killed(folder: Path, times: int, seed: int) -> None:
         start = time.perf_counter()
         assert _begin(teacher, right, num_pairs).wait(_LIMIT_S) == 0
         whole_s = time.perf_counter() - start
-        grown = [0]
+        grown, num_killed = [0], 0
         for _ in range(times):
             process = _begin(teacher, out, num_pairs)
             _wait_for_lines(process, out, grown[-1] + chance.randint(0, 7), 2 * whole_s)
             time.sleep(chance.random() * 0.02)
-            assert process.poll() is None, "it ended before it was killed"
             process.kill()
-            process.wait()
+            if process.wait() == 0:  # it was quicker
+                break
+            num_killed += 1
             grown.append(_count_lines(out))
+        assert num_killed >= times // 2
         assert grown == sorted(grown)  # nothing that was kept is lost
         assert grown[-1] > 0
         assert _begin(teacher, out, num_pairs).wait(_LIMIT_S) == 0

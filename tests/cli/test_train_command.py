@@ -60,7 +60,7 @@ def test_a_training_that_is_killed_goes_on_and_leaves_its_curve_alone(base, tmp_
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not (tmp_path / "out.paw").exists()
     done = paw(*train, "--gate", "accuracy>=0.99", "--json")
     assert done.returncode == 1
