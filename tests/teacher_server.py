@@ -66,17 +66,18 @@ def serving_teacher(teacher: Teacher) -> Iterator[Teacher]:
             before = teacher.before.pop(0) if teacher.before else None
             teacher._now += 1
             teacher.most_at_once = max(teacher.most_at_once, teacher._now)
-        try:
-            if handler.path != "/v1/chat/completions":
-                send(handler, 404)
-            elif before:
-                before(handler)
-            else:
-                question = body["messages"][0]["content"]
-                send_json(handler, message(teacher.spoil(question, say(question, body["seed"]))))
-        finally:
-            with lock:
-                teacher._now -= 1
+        said = None
+        if not before and handler.path == "/v1/chat/completions":
+            question = body["messages"][0]["content"]
+            said = teacher.spoil(question, say(question, body["seed"]))
+        with lock:  # before the answer is sent, after which the next question may come at once
+            teacher._now -= 1
+        if handler.path != "/v1/chat/completions":
+            send(handler, 404)
+        elif before:
+            before(handler)
+        else:
+            send_json(handler, message(said))
 
     with serving(answer) as url:
         teacher.url = f"{url}/v1"
