@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,13 @@ def group_by_output(cases: Iterable[Case]) -> list[list[Case]]:
     for case in cases:
         groups.setdefault(case.output, []).append(case)
     return list(groups.values())
+
+
+def deal(cases: Sequence[Case], num: int, seed: int) -> list[list[Case]]:
+    """Deal cases into so many parts, each with its share of every output."""
+    groups = group_by_output(random.Random(seed).sample(cases, len(cases)))
+    in_order = [case for group in groups for case in group]
+    return [in_order[start::num] for start in range(num)]
 
 
 def take_in_turn(groups: Iterable[Sequence[Case]], num: int) -> list[Case]:

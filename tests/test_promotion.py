@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from paw_mlx.evaluation.intervals import score_z
 from paw_mlx.evaluation.promotion import (
     CONFIDENCE,
     MARGIN,
@@ -15,7 +16,6 @@ from paw_mlx.evaluation.promotion import (
     decide,
     hopeless,
     lower_bound,
-    score_z,
 )
 
 DRAWS = 10_000

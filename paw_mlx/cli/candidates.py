@@ -13,6 +13,7 @@ import click
 from .. import kept_cases, store
 from ..cases import Case, check_cases, check_outputs, read_cases
 from ..errors import CompileError
+from ..output import Labels
 from ..words import counted
 from .common import print_json, table
 from .options import PATH, add_options, gate_option
@@ -38,8 +39,11 @@ class Trial:
     cases: list[Case] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
-    def read(self, name: str | None, wanted: Compilation) -> None:
-        """Read the cases: those given, or those kept with a name; errors, before the work."""
+    def read(self, name: str | None, wanted: Compilation, *, held_out: bool = False) -> None:
+        """Read the cases: those given, or those kept with a name; errors, before the work.
+
+        A gate takes some, unless something is `held_out` to judge by.
+        """
         if self.cases_file:
             self.cases = read_cases(self.cases_file)
         elif name and any(entry.name == name for entry in store.entries()):
@@ -47,11 +51,10 @@ class Trial:
         check_cases(self.cases)
         assert wanted.output
         check_outputs(self.cases, wanted.output)
-        if self.gate is None:
-            return
-        if not self.cases:
+        if self.gate and not (self.cases or held_out):
             raise click.UsageError("--gate takes cases: give --cases FILE, or keep some with NAME")
-        self.gate.check_labels(wanted.output, self.cases)
+        if self.gate and (isinstance(wanted.output, Labels) or not held_out):
+            self.gate.check_labels(wanted.output, self.cases)
 
     def compile(
         self, compiler: Compiler, wanted: Compilation, dtype: str, as_json: bool
@@ -76,21 +79,24 @@ class Trial:
         if not as_json:
             _show(choice, self.num)
         if self.gate and choice.report:
-            self._pass(self.gate, choice.report, as_json)
+            self.record["gate"] = self.gate.record(choice.report)
+            told = {"candidates": self.record} if as_json else None
+            hold(self.gate, choice.report, told, "nothing is written")
         return choice.chosen.compilation
 
-    def _pass(self, gate: Gate, report: Report, as_json: bool) -> None:
-        self.record["gate"] = gate.record(report)
-        missed = gate.check(report)
-        if not missed:
-            return
-        if as_json:
-            print_json({"candidates": self.record})
-        else:
-            for one in missed:
-                say(f"the gate is missed: {one.sentence}")
-            say("nothing is written")
-        raise click.exceptions.Exit(1)
+
+def hold(gate: Gate, report: Report, told: dict[str, Any] | None, end: str) -> None:
+    """Exit with 1 if a report misses a gate: print `told` as JSON, or say why, and then `end`."""
+    missed = gate.check(report)
+    if not missed:
+        return
+    if told:
+        print_json(told)
+    else:
+        for one in missed:
+            say(f"the gate is missed: {one.sentence}")
+        say(end)
+    raise click.exceptions.Exit(1)
 
 
 def candidate_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OptionError
-from ..output import Labels
-from .candidates import Trial
-from .common import print_json
+from .candidates import Trial, hold
 from .options import PATH, add_options, teacher_options
 from .pairs import draw_pairs, show_pairs
 from .specs import check_writable
@@ -24,7 +22,6 @@ from .voice import StatusLine, say, status
 if TYPE_CHECKING:
     from ..compiler.compilation import Compilation
     from ..compiler.pipeline import Compiler
-    from ..evaluation import Gate
     from ..teaching.compiling import Lesson, Taught
 
 
@@ -52,11 +49,7 @@ class Training:
         from ..teaching.compiling import Lesson
         from ..teaching.teacher import find_teacher
 
-        gate, self.judging.gate = self.judging.gate, None  # without cases, held-out pairs judge
-        self.judging.read(self.name, wanted)
-        if gate and isinstance(wanted.output, Labels):
-            gate.check_labels(wanted.output, self.judging.cases)
-        self.judging.gate = gate
+        self.judging.read(self.name, wanted, held_out=True)
         if self.pairs_file:
             check_writable(self.pairs_file)
         reference = self.teacher["reference"] or self.pseudo_compiler
@@ -94,27 +87,16 @@ class Training:
         self.record = _record(taught)
         if not as_json:
             _show(taught)
-        if self.judging.gate:
-            self._pass(self.judging.gate, taught, as_json)
+        if gate := self.judging.gate:
+            report = taught.after if taught.is_better else taught.before
+            self.record["gate"] = gate.record(report)
+            told = {"training": self.record} if as_json else None
+            hold(gate, report, told, "nothing is written; the pairs are kept")
 
     def finish(self) -> None:
         """Let go of what the training would go on from: the program is kept."""
         if self._taught:
             self._taught.forget()
-
-    def _pass(self, gate: Gate, taught: Taught, as_json: bool) -> None:
-        report = taught.after if taught.is_better else taught.before
-        self.record["gate"] = gate.record(report)
-        missed = gate.check(report)
-        if not missed:
-            return
-        if as_json:
-            print_json({"training": self.record})
-        else:
-            for one in missed:
-                say(f"the gate is missed: {one.sentence}")
-            say("nothing is written; the pairs are kept")
-        raise click.exceptions.Exit(1)
 
 
 def train_options(command: Callable[..., Any]) -> Callable[..., Any]:

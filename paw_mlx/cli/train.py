@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -118,7 +119,7 @@ def command(
     if begin and len(begin.ranks) == len(begin.alphas) == 1:
         rank, alpha = rank or begin.ranks[0], alpha or begin.alphas[0]
     recipe = Recipe(rank or 32, alpha or 16.0, steps, learning_rate, batch_size, seed=seed)
-    dtype = choose_dtype(adapter, recipe.rank)
+    dtype, work = choose_dtype(adapter, recipe.rank), output.with_name(f"{output.name}.training")
     path = hub.resolve_base(interpreter, offline=offline, progress=status)
     base = load_base(path, trainable=True)
     status(f"training on {examples} for {base.profile.name}")
@@ -131,10 +132,11 @@ def command(
         start_from=begin,
         dtype=dtype,
         output=output_type,
-        folder=output.with_name(f"{output.name}.training"),
+        folder=work,
         deadline_s=minutes and minutes * 60,
     )
     program = _save(trained, base, interpreter, output)
+    shutil.rmtree(work, ignore_errors=True)
     missed = gate.check(judge_held_out(base, trained)) if gate else []
     with written(output):
         _report(trained, program, output, missed, as_json)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @gate_option
 @click.option(
     "--steps", type=click.IntRange(1),
-    help="Of each training, at most.  [default: what 150,000 tokens make, up to 240]",
+    help="Of each training, at most.  [default: what 120,000 tokens make, up to 240]",
 )  # fmt: skip
 @click.option(
     "--minutes",

@@ -6,12 +6,11 @@ cases a difference counts only where McNemar's exact test tells it from chance.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..cases import Case, group_by_output, take_in_turn
+from ..cases import Case, deal, group_by_output, take_in_turn
 from ..errors import OptionError
 from ..evaluation import Report, compare, judge
 from ..interpreter.interpreter import Interpreter
@@ -46,9 +45,7 @@ def divide_cases(cases: Sequence[Case], seed: int, *, shown: bool) -> Parts:
             f"choosing takes cases of 2 inputs at least, and there is {len(by_input)}",
             hint="Half of them choose, and what is chosen is reported on the other half.",
         )
-    firsts = random.Random(seed).sample([same[0] for same in by_input.values()], len(by_input))
-    dealt = [case for group in group_by_output(firsts) for case in group]
-    choosing, rest = dealt[::2], dealt[1::2]
+    choosing, rest = deal([same[0] for same in by_input.values()], 2, seed)
     num_shots = min(_MOST_SHOTS, len(choosing) // _SHOT_SHARE) if shown else 0
     shots = take_in_turn(group_by_output(choosing), num_shots)
     judged = [case for case in choosing if case not in shots]

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 from ..errors import OptionError
 from ..words import counted
-from .intervals import Z
-from .promotion import score_z
+from .intervals import Z, difference_at
 from .report import Judged, Report
 
 LEVEL = 0.05  # a verdict is wrong for one in twenty pairs of equally good programs at most
@@ -86,16 +85,8 @@ class Comparison:
 
         Tango, Statistics in Medicine 17 (1998): the differences whose |z| is below 1.96.
         """
-        return self._bound(Z), self._bound(-Z)
-
-    def _bound(self, z: float) -> float:
-        """Return the difference at which the score, which falls as it grows, is z."""
-        low, high = -1.0, 1.0
-        for _ in range(40):
-            middle = (low + high) / 2
-            is_above = score_z(len(self.pairs), self.only_a, self.only_b, middle) > z
-            low, high = (middle, high) if is_above else (low, middle)
-        return low
+        counts = len(self.pairs), self.only_a, self.only_b
+        return difference_at(Z, *counts), difference_at(-Z, *counts)
 
     @cached_property
     def p_value(self) -> float:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from ..words import counted
-from .intervals import wilson
+from .intervals import difference_at, score_z, wilson
 
 MARGIN = 0.02  # of accuracy, which a promoted program may have lost
 CONFIDENCE = 0.99
@@ -95,14 +95,7 @@ def hopeless(num: int, num_old: int) -> Verdict | None:
 
 def lower_bound(num: int, only_old: int, only_new: int) -> float:
     """Return the lower bound of the difference of accuracies, new less old, -1 to 1."""
-    low, high = -1.0, (only_new - only_old) / num
-    for _ in range(50):
-        middle = (low + high) / 2
-        if score_z(num, only_old, only_new, middle) > _Z:
-            low = middle
-        else:
-            high = middle
-    return low
+    return difference_at(_Z, num, only_old, only_new)
 
 
 def count_needed(num: int, only_old: int, only_new: int) -> int | None:
@@ -112,22 +105,6 @@ def count_needed(num: int, only_old: int, only_new: int) -> int | None:
     """
     z = score_z(num, only_old, only_new, -MARGIN)
     return math.floor(num * (_Z / z) ** 2) + 1 if z > 0 else None
-
-
-def score_z(num: int, only_old: int, only_new: int, difference: float) -> float:
-    """Return Tango's statistic: how far the cases are above a true `difference`, as a normal's z.
-
-    Z = (c - b - nd) / sqrt(n (2q + d(1 - d))), where c and b count what only the new and the old
-    program gets right, and q is the likeliest share of b if the difference is d.
-    """
-    b, c, d = only_old, only_new, difference
-    linear = (2 * num - c + b) * d - b - c
-    root = math.sqrt(max(0.0, linear**2 + 8 * num * b * d * (1 - d)))
-    share = (root - linear) / (4 * num)
-    variance = num * (2 * share + d * (1 - d))
-    if variance <= 1e-12:
-        return math.copysign(math.inf, c - b - num * d) if c - b - num * d else 0.0
-    return (c - b - num * d) / math.sqrt(variance)
 
 
 def _is_harder(num: int, num_old: int, expected: float) -> bool:

@@ -12,24 +12,20 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .. import settings
 from ..cases import Case, read_cases
 from ..errors import CompileError, InputTooLong, OptionError
-from ..evaluation import Report, judge
-from ..functions import Function as Call
+from ..evaluation import Report
 from ..interpreter.engine.scoring import encode_cases
-from ..interpreter.interpreter import Interpreter
 from ..interpreter.models.load import Base, load_base
 from ..output import Labels, Output
 from ..program import Program
 from ..progress import Progress, quiet
-from ..runner import Options
 from ..training.loop import TrainingStep
-from ..training.program import divide, fit_adapter, split
+from ..training.program import divide, fit_adapter, judge_on, split
 from ..training.recipe import Recipe
 from ..training.replay import case_key
 from . import writing
@@ -42,7 +38,6 @@ from .teacher import Teacher
 STEPS, LEARNING_RATE, BATCH, CHECKS = 100, 2e-4, 48, 10
 MIN_PAIRS = 20
 _PAIRS_SHARE = 0.5  # of the time, that pairs may take
-_SPARE_TOKENS = 8  # of an output, beyond the longest that is right
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,8 @@ def train_by_teacher(
     left_s = lesson.seconds - (time.perf_counter() - start)
     trained, held_out = _fit(base, program, rows, lesson.seed, dtype, folder, left_s, on_step)
     progress("judging it")
-    before, after = (_judge(base, one, cases or held_out) for one in (program, trained))
+    judged = cases or held_out
+    before, after = (judge_on(base, one, judged, among=judged) for one in (program, trained))
     record = {**trained.meta["training"], "pairs": pairs.record()}
     trained = replace(trained, meta={**trained.meta, "training": record})
     taught = Taught(trained, pairs, before, after, time.perf_counter() - start, folder)
@@ -188,23 +184,7 @@ def _fit(
         folder=folder,
         deadline_s=max(1.0, left_s) if math.isfinite(left_s) else None,
     )
-    record: dict[str, Any] = asdict(recipe) | {
-        "best_step": fitted.best_step,
-        "num_trained": len(trained),
-        "num_held_out": len(held_out),
-        "accuracy_before": fitted.before.accuracy,
-        "accuracy_after": fitted.after.accuracy,
-        "compiled_as": program.id,
-        "seen": sorted(map(case_key, rows)),
-    }
-    meta = {key: value for key, value in program.meta.items() if key != "program_id"}
-    meta |= {"compiler_kind": "finetune_lora", "training": record}
-    output = _plain(program.output)
-    return replace(program, adapter=fitted.adapter, output=output, meta=meta), held_out
-
-
-def _judge(base: Base, program: Program, cases: Sequence[Case]) -> Report:
-    longest = max(len(base.tokenizer.encode(case.output.strip())) for case in cases)
-    with Interpreter(base) as interpreter:
-        options = Options(max_tokens=longest + _SPARE_TOKENS)
-        return judge(Call(interpreter, program), cases, options)
+    record = fitted.record(len(trained), len(held_out), map(case_key, rows))
+    made = fitted.retrained(program, record | {"compiled_as": program.id})
+    meta = {**made.meta, "compiler_kind": "finetune_lora"}
+    return replace(made, output=_plain(program.output), meta=meta), held_out

@@ -52,12 +52,6 @@ class Checkpoints:
         except _FAULTS:
             return None
 
-    def remove(self) -> None:
-        """Remove what was saved, and its folder if nothing else is in it."""
-        self._file.unlink(missing_ok=True)
-        if self._file.parent.is_dir() and not any(self._file.parent.iterdir()):
-            self._file.parent.rmdir()
-
 
 def _arrays(tree: Any) -> list[mx.array]:
     return [array for _, array in cast(list[tuple[str, mx.array]], tree_flatten(tree))]

@@ -32,6 +32,8 @@ from ..errors import FormatError, OptionError
 from ..files import replacing
 from ..formats.checkpoint import CONVERTED, MAPPER, META, SPEC, TRAINED_ENCODER
 from ..formats.untrusted import json_object, read_bytes
+from ..interpreter.adapters import lora
+from ..interpreter.adapters.parallel import Parallel
 from ..interpreter.models.load import Base
 from .arrays import save_arrays
 from .encodings import Encodings
@@ -110,7 +112,8 @@ class CompilerTraining:
         """Take the next step, and forget what it changed: how long is one, and how large?"""
         self._open()
         number = min(self.number + 1, self.recipe.steps)
-        step, _, _ = self._differentiate(mx.value_and_grad(self._loss), number)
+        with lora.bare_afterwards(self._groups):
+            step, _, _ = self._differentiate(mx.value_and_grad(self._loss), number)
         return step
 
     def run(self, report: Callable[[CompilerStep], None]) -> None:
@@ -119,6 +122,16 @@ class CompilerTraining:
         CompileError if a loss is not finite: lower the learning rate, and begin anew.
         """
         self._open()
+        with lora.bare_afterwards(self._groups):
+            self._train(report)
+        self._write_compiler()
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    @property
+    def _groups(self) -> list[Parallel]:
+        return [*self.trainer.base.groups, *self.trainer.reader.base.groups]
+
+    def _train(self, report: Callable[[CompilerStep], None]) -> None:
         differentiate = mx.value_and_grad(self._loss)
         while self.number < self.recipe.steps:
             step, trained, gradients = self._differentiate(differentiate, self.number + 1)
@@ -133,8 +146,6 @@ class CompilerTraining:
             if due:
                 self._save()
             report(step)
-        self._write_compiler()
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _differentiate(
         self, differentiate: Any, number: int

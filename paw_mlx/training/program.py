@@ -11,9 +11,8 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -34,6 +33,7 @@ from ..interpreter.engine.scoring import Score, encode_cases
 from ..interpreter.models.load import Base
 from ..output import TEXT, Labels, Output
 from ..program import Program, Template
+from ..runner import Options
 from .batches import balanced, classes
 from .checkpoint import Checkpoints
 from .loop import Check, Fit, TrainingStep, Way
@@ -42,6 +42,7 @@ from .replay import case_key
 from .trainer import Trainer
 
 _SHOWN = 128  # tokens of the rows that a prompt shows
+_SPARE_TOKENS = 8  # beyond the longest output, so that one without an end is not cut to be right
 _MOST_HELD_OUT = 64  # of a class: every check reads them
 
 
@@ -49,7 +50,8 @@ _MOST_HELD_OUT = 64  # of a class: every check reads them
 class Fitted:
     """An adapter, and its scores on the rows it was not trained on.
 
-    `curve` has a row for every step: its loss, the seconds so far, and what was held out at checks.
+    `recipe` says how many steps it was to take. `curve` has a row for every step: its loss, the
+    seconds so far, and what was held out at checks.
     """
 
     adapter: Adapter
@@ -57,7 +59,24 @@ class Fitted:
     after: Score
     best_step: int
     seconds: float
+    recipe: Recipe
     curve: Sequence[Mapping[str, Any]] = ()
+
+    def record(self, num_trained: int, num_held_out: int, seen: Iterable[str]) -> dict[str, Any]:
+        """Return what a program's meta says of its training; `seen` are keys of rows."""
+        return asdict(self.recipe) | {
+            "best_step": self.best_step,
+            "num_trained": num_trained,
+            "num_held_out": num_held_out,
+            "accuracy_before": self.before.accuracy,
+            "accuracy_after": self.after.accuracy,
+            "seen": sorted(seen),
+        }
+
+    def retrained(self, program: Program, record: Mapping[str, Any]) -> Program:
+        """Return the program that was trained on, with its new adapter and that record."""
+        meta = {k: v for k, v in program.meta.items() if k != "program_id"}  # of another program
+        return replace(program, adapter=self.adapter, meta=meta | {"training": record})
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,6 @@ def train(
     pseudo = write_pseudo_program(spec, ((case.input, case.output) for case in shown))
     template = prompts.template(pseudo, base.profile.turn)
     encode_cases(base, template, cases)  # an error now, not after an hour
-    recipe = plan(base, template, rows, recipe)
     fitted = fit_adapter(
         base,
         template,
@@ -107,18 +125,10 @@ def train(
         folder=folder,
         deadline_s=deadline_s,
     )
-    record = asdict(recipe) | {
-        "best_step": fitted.best_step,
-        "num_trained": len(rows),
-        "num_held_out": len(held_out),
-        "accuracy_before": fitted.before.accuracy,
-        "accuracy_after": fitted.after.accuracy,
-        "seen": sorted(map(case_key, cases)),
-    }
     meta = {
         "compiler_kind": "finetune_lora",
         "interpreter_fingerprint": base.fingerprint,
-        "training": record,
+        "training": fitted.record(len(rows), len(held_out), map(case_key, cases)),
     }
     program = Program(
         template, fitted.adapter, base.profile.repo, spec.strip(), pseudo, meta, output
@@ -130,6 +140,17 @@ def judge_held_out(base: Base, trained: Trained) -> Report:
     """Run a trained program on what was held out, as its users will, and judge it."""
     with Interpreter(base) as interpreter:
         return judge(Function(interpreter, trained.program), trained.held_out)
+
+
+def judge_on(base: Base, program: Program, cases: Sequence[Case], among: Sequence[Case]) -> Report:
+    """Run a program on cases and judge it; an output is cut a little beyond the longest right one.
+
+    `among` are the cases whose outputs may be the longest.
+    """
+    longest = max(len(base.tokenizer.encode(case.output.strip())) for case in among)
+    with Interpreter(base) as interpreter:
+        options = Options(max_tokens=longest + _SPARE_TOKENS)
+        return judge(Function(interpreter, program), cases, options)
 
 
 def fit_adapter(
@@ -152,11 +173,11 @@ def fit_adapter(
     where outputs are labels, else by accuracy, and between equals by loss. `start_from` is an
     adapter to go on from, of the recipe's rank, on every site: AdapterMismatch otherwise. The
     scores afterwards are those of A and B as stored. With `folder`, a run that was cut off goes on
-    from its last check; it takes about `deadline_s` seconds at most, all told. CompileError if
-    training diverges.
+    from its last check, a finished one too: it lies there until the caller removes it. It takes
+    about `deadline_s` seconds at most, all told. CompileError if training diverges.
     """
     start = time.perf_counter()
-    recipe = plan(base, template, rows, recipe)
+    recipe = _plan(base, template, rows, recipe)
     trainer = Trainer(base, template, recipe)
     check = partial(_check, base, held_out, output)
     batches = balanced(rows, recipe.batch_size, recipe.seed)
@@ -164,7 +185,7 @@ def fit_adapter(
     way = Way(recipe.steps, recipe.learning_rate, recipe.checks, recipe.patience, deadline_s)
     terms = _terms(base, template, rows, held_out, recipe, start_from)
     kept = Checkpoints(folder, terms) if folder else None
-    with _bare_afterwards(base):
+    with lora.bare_afterwards(base.groups):
         begin = trainer.parameters(start_from) if start_from else trainer.initial()
         before = trainer.score(trainer.pairs(begin), held_out)
         fit = Fit(
@@ -178,13 +199,11 @@ def fit_adapter(
         best_step, parameters = fit.run(map(trainer.parts, batches), report)
         adapter = trainer.adapter(parameters, dtype)
         after = trainer.score(lora.pairs(adapter, base.dtype), held_out)
-    if kept:
-        kept.remove()
     seconds = time.perf_counter() - start
-    return Fitted(adapter, before, after, best_step, seconds, fit.curve)
+    return Fitted(adapter, before, after, best_step, seconds, recipe, fit.curve)
 
 
-def plan(base: Base, template: Template, rows: Sequence[Case], recipe: Recipe) -> Recipe:
+def _plan(base: Base, template: Template, rows: Sequence[Case], recipe: Recipe) -> Recipe:
     """Return a recipe that says how many steps it takes on these rows."""
     prefix = len(base.tokenizer.encode(template.prefix, control=True))
     sizes = [len(row.input) + len(row.output) for row in encode_cases(base, template, rows)]
@@ -204,11 +223,9 @@ def _check(base: Base, cases: Sequence[Case], output: Output, score: Score) -> C
             said = [label for label, ids in labels.items() if ids[: len(row.greedy)] == row.greedy]
             judged.append(Judged(case.input, case.output, said[0] if len(said) == 1 else ""))
         metric = Report(judged).macro_f1
-    losses: dict[str, list[float]] = {}
-    names = {case.output: str(i) for i, group in enumerate(classes(cases)) for case in group}
-    for case, row in zip(cases, score.rows, strict=True):
-        losses.setdefault(names[case.output], []).append(row.loss)
-    return Check(metric, fmean(map(fmean, losses.values())))
+    losses = {id(case): row.loss for case, row in zip(cases, score.rows, strict=True)}
+    by_class = (fmean(losses[id(case)] for case in group) for group in classes(cases))
+    return Check(metric, fmean(by_class))
 
 
 def _terms(
@@ -223,15 +240,6 @@ def _terms(
     begin = Program(template, start_from, base.fingerprint).digest()
     pairs = [[(case.input, case.output) for case in part] for part in (rows, held_out)]
     return hashlib.sha256(json.dumps([begin, asdict(recipe), pairs]).encode()).hexdigest()
-
-
-@contextmanager
-def _bare_afterwards(base: Base) -> Iterator[None]:
-    """Leave nothing attached to a base, also where training fails."""
-    try:
-        yield
-    finally:
-        lora.attach(base.groups, {})
 
 
 def divide(

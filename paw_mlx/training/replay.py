@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..cases import Case, check_cases, group_by_output
+from ..cases import Case, check_cases
 from ..errors import FormatError
 from ..files import replacing
 
@@ -96,13 +95,6 @@ def _consistent(
 def case_key(case: Case) -> str:
     """Return what the record of a training calls a row: 8 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(f"{case.input}\0{case.output}".encode()).hexdigest()[:8]
-
-
-def deal(cases: Sequence[Case], num: int, seed: int) -> list[list[Case]]:
-    """Deal cases into so many parts, each with its share of every output."""
-    groups = group_by_output(random.Random(seed).sample(cases, len(cases)))
-    in_order = [case for group in groups for case in group]
-    return [in_order[start::num] for start in range(num)]
 
 
 def replay(rows: Sequence[Case], wrong: Collection[Case]) -> list[Case]:

@@ -15,32 +15,28 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import formats
-from ..cases import Case, check_outputs
+from ..cases import Case, check_outputs, deal
 from ..errors import OptionError
-from ..evaluation import Gate, Judged, Missed, Report, compare, judge
+from ..evaluation import Gate, Judged, Missed, Report, compare
 from ..evaluation.promotion import Verdict, decide, hopeless
-from ..functions import Function
-from ..interpreter import Interpreter
 from ..interpreter.engine.scoring import encode_cases
 from ..interpreter.models.load import Base
 from ..program import Program
 from ..progress import Progress, quiet
-from ..runner import Options
 from ..words import counted
 from .loop import TrainingStep
-from .program import fit_adapter
+from .program import fit_adapter, judge_on
 from .recipe import Recipe
-from .replay import Rows, case_key, choose_rows, deal, replay
+from .replay import Rows, case_key, choose_rows, replay
 
 HELD_OUT_FROM = 300  # unseen cases, of which a third is enough to judge by
 FOLDS = 5
 _CHECKED = 10  # one row of so many is not trained on: the best step is chosen by them
-_SPARE_TOKENS = 8  # beyond the longest output, so that one without an end is not cut to be right
 _WHOLE = "all"
 
 
@@ -225,24 +221,12 @@ class _Tuning:
             folder=self._folder / part if self._folder else None,
             deadline_s=self._deadline_s,
         )
-        record = asdict(recipe) | {
-            "best_step": fitted.best_step,
-            "num_trained": len(rows) - len(checked),
-            "num_held_out": len(checked),
-            "accuracy_before": fitted.before.accuracy,
-            "accuracy_after": fitted.after.accuracy,
-            "tuned_from": self._old.id,
-            "seen": sorted(_seen(self._old) | set(map(case_key, rows))),
-        }
-        meta = {k: v for k, v in self._old.meta.items() if k != "program_id"}  # of another program
-        return replace(self._old, adapter=fitted.adapter, meta=meta | {"training": record})
+        seen = _seen(self._old) | set(map(case_key, rows))
+        record = fitted.record(len(rows) - len(checked), len(checked), seen)
+        return fitted.retrained(self._old, record | {"tuned_from": self._old.id})
 
     def _judge(self, program: Program, cases: Sequence[Case]) -> Report:
-        encode = self._base.tokenizer.encode
-        longest = max(len(encode(case.output.strip())) for case in self._everything)
-        with Interpreter(self._base) as interpreter:
-            options = Options(max_tokens=longest + _SPARE_TOKENS)
-            return judge(Function(interpreter, program), cases, options)
+        return judge_on(self._base, program, cases, among=self._everything)
 
 
 def _record(program: Program) -> Mapping[str, Any]:

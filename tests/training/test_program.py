@@ -180,6 +180,16 @@ def test_training_repeats_with_its_seed(tmp_path):
     assert programs[0].digest() == programs[1].digest() != programs[2].digest()
 
 
+def test_a_training_that_was_killed_at_its_end_is_not_done_again(tmp_path):
+    base = load_base(tiny.write_base(tmp_path / "base", "llama"))
+    steps = []
+    first = train(base, "Triage.", CASES, RECIPE, folder=tmp_path / "work")
+    second = train(base, "Triage.", CASES, RECIPE, steps.append, folder=tmp_path / "work")
+    assert not steps
+    assert second.program.digest() == first.program.digest()
+    assert second.curve == first.curve
+
+
 def test_rows_held_out_are_never_trained_on(base):
     twice = [*CASES, *CASES]
     rows, held_out = split(twice, RECIPE)

@@ -10,12 +10,12 @@ import small_tunings as small
 import tiny
 
 from paw_mlx import OptionError
-from paw_mlx.cases import Case
+from paw_mlx.cases import Case, deal
 from paw_mlx.evaluation import Gate
 from paw_mlx.program import Program
 from paw_mlx.training import tune as tuning
 from paw_mlx.training.recipe import Recipe
-from paw_mlx.training.replay import Begun, case_key, choose_rows, deal, replay
+from paw_mlx.training.replay import Begun, case_key, choose_rows, replay
 from paw_mlx.training.tune import tune
 
 RECIPE = Recipe(steps=30, learning_rate=3e-3, checks=3)

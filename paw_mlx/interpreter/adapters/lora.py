@@ -6,7 +6,8 @@ multiplies rows, so A is transposed to (d_in, r) and B, scale folded in, to (r, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import mlx.core as mx
@@ -63,3 +64,12 @@ def attach(groups: Iterable[Parallel], adapter: Mapping[Site, Pair]) -> None:
     for group in groups:
         held = [adapter.get(site) for site in group.sites]
         group.form = PairForm(group, held) if any(held) else None
+
+
+@contextmanager
+def bare_afterwards(groups: Iterable[Parallel]) -> Iterator[None]:
+    """Leave nothing attached after the block, also where it fails."""
+    try:
+        yield
+    finally:
+        attach(groups, {})
