@@ -123,10 +123,10 @@ def test_every_option_and_command_in_the_text_exists(page: Path) -> None:
             assert named <= options_of(command), span
 
 
-def runs(command: str) -> bool:
-    """Return whether a line of the shell can run here."""
+def runs(command: str, with_model: bool) -> bool:
+    """Return whether a line of the shell can run, with or without the base of the examples."""
     parts = [words for words in pages.simple_commands(command) if words]
-    may = WITHOUT_MODEL | (WITH_MODEL if BASES.exists() else set())
+    may = WITHOUT_MODEL | (WITH_MODEL if with_model else set())
     calls = [words[1] for words in parts if words[0] == "paw-mlx" and len(words) > 1]
     others = {words[0] for words in parts if words[0] != "paw-mlx"}
     return bool(set(calls) <= may and others <= PLAIN and not ELSEWHERE.search(command))
@@ -160,14 +160,17 @@ def alike(shown: str) -> re.Pattern[str]:
     return re.compile(pattern.replace("\\ …", "…").replace("…", ".*?"))
 
 
+@pytest.mark.parametrize(
+    "with_model", [False, True][: 1 + BASES.exists()], ids=["bare", "base"][: 1 + BASES.exists()]
+)
 @every_page
-def test_what_is_shown_is_printed(page: Path, tmp_path: Path) -> None:
+def test_what_is_shown_is_printed(page: Path, with_model: bool, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for line, text, output in pages.shown(page):
         words = text.split()
         if words[0] == "cat" and not (tmp_path / words[1]).exists() and len(words) == 2:
             (tmp_path / words[1]).write_text(output)  # a file that a page begins with
-        elif runs(text):
+        elif runs(text, with_model):
             done = shell(text, tmp_path)
             where = f"{page.name}:{line}: {text}\n{done.stdout}"
             assert done.returncode == ("error: " in output or "They differ" in output), where
@@ -176,7 +179,7 @@ def test_what_is_shown_is_printed(page: Path, tmp_path: Path) -> None:
 
 
 def test_what_can_run_without_a_model_is_shown_and_run() -> None:
-    run = [text for page in PAGES for _, text, _ in pages.shown(page) if runs(text)]
+    run = [text for page in PAGES for _, text, _ in pages.shown(page) if runs(text, False)]
     assert {name for name in WITHOUT_MODEL if any(f"paw-mlx {name}" in t for t in run)} == (
         WITHOUT_MODEL
     )
