@@ -2,6 +2,7 @@
 
 from .adapter import Adapter as Adapter
 from .adapter import Site as Site
+from .client.connection import connect as connect
 from .compiler.one_call import compile as compile
 from .compiler.one_call import compile_and_load as compile_and_load
 from .compiler.pipeline import Compiler as Compiler
@@ -9,6 +10,7 @@ from .errors import AdapterMismatch as AdapterMismatch
 from .errors import CallTimeout as CallTimeout
 from .errors import ClosedError as ClosedError
 from .errors import CompileError as CompileError
+from .errors import DaemonError as DaemonError
 from .errors import DiskError as DiskError
 from .errors import DriftWarning as DriftWarning
 from .errors import FormatError as FormatError

@@ -6,9 +6,13 @@ the one that PAW_MLX_DEVICE names, or MLX's own choice.
 
 from __future__ import annotations
 
+import atexit
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from . import blas, settings
 
@@ -21,6 +25,7 @@ from .errors import ClosedError, OptionError  # noqa: E402
 
 _assumed = False  # whether a GPU is taken for granted, in every thread
 _computing: int | None = None  # the process that computes
+_LINGER_S = 0.1
 
 
 def on_gpu() -> bool:
@@ -56,11 +61,33 @@ def claim() -> None:
             "bases in the child alone.",
         )
     _computing = os.getpid()
+    if threading.current_thread() is not threading.main_thread():
+        _linger()
+
+
+@cache
+def _linger() -> None:
+    """Have the process wait a moment before it ends, after its last thread.
+
+    MLX keeps `mx.random`'s state by thread, and takes Python's lock to drop it when the system ends
+    the thread, a moment after Python did: without a Python by then, the process aborts.
+    """
+    atexit.register(time.sleep, _LINGER_S)
 
 
 def is_forked() -> bool:
     """Return whether this process was forked from one that computes."""
     return _computing not in (None, os.getpid())
+
+
+def name() -> str:
+    """Return where MLX computes: `gpu` or `cpu`."""
+    return mx.default_device().type.name
+
+
+def active_bytes() -> int:
+    """Return how much memory MLX's arrays take in this process."""
+    return mx.get_active_memory()
 
 
 def wire_memory() -> None:

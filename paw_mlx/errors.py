@@ -17,8 +17,10 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     ├─ InputTooLong     (ValueError)    prefix + input + reserve > limit
     ├─ OutputError      (ValueError)    an output cannot be of its type: it was cut, or has no end
     ├─ CompileError     (RuntimeError)  making a program failed
-    │  └─ PseudoProgramError            no answer of the pseudo-compiler was one
+    │  ├─ PseudoProgramError            no answer of the pseudo-compiler was one
+    │  └─ QueueFull                     too many compiles wait already
     ├─ CallTimeout      (TimeoutError)  a call took longer than it was given
+    ├─ DaemonError      (OSError)       the daemon does not answer, or has gone
     └─ ClosedError      (RuntimeError)  used after close
 
 One thing is no error but a warning: `DriftWarning` (UserWarning), when a program runs on other
@@ -29,7 +31,7 @@ A new error goes under the branch whose remedy it shares; add it here and to a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -50,6 +52,17 @@ class PawError(Exception):
         """Return the error as JSON has it: its class's name, its message and its hints."""
         record: dict[str, Any] = {"code": type(self).__name__, "message": str(self)}
         return record | {"hints": self.hints} if hints else record
+
+    @staticmethod
+    def of(record: Mapping[str, Any]) -> PawError:
+        """Make an error of its record; one of a class that is not known here is a `PawError`."""
+        kind = globals().get(str(record.get("code")))
+        if not (isinstance(kind, type) and issubclass(kind, PawError)):
+            kind = PawError
+        error = _revive(kind, (str(record.get("message")),))
+        for hint in record.get("hints", ()):
+            error.add_note(str(hint))
+        return error
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tell pickle and copy to pass `__init__` by: its arguments are each error's own."""
@@ -113,8 +126,16 @@ class PseudoProgramError(CompileError):
         self.add_note(f"The last answer was:\n{answer}")
 
 
+class QueueFull(CompileError):
+    """Too many compiles wait already, or the process that would compile ends."""
+
+
 class CallTimeout(PawError, TimeoutError):
     """A call took longer than its `timeout_s`."""
+
+
+class DaemonError(PawError, OSError):
+    """The daemon does not answer, or was gone before it did."""
 
 
 class ClosedError(PawError, RuntimeError):

@@ -81,6 +81,17 @@ class Program:
         alike = made == self.output and made.build is self.output.build
         return self if alike else replace(self, output=made)
 
+    def is_typed(self, other: Program) -> bool:
+        """Return whether another program is this one, but for the type of its outputs."""
+        return (
+            self.adapter is other.adapter
+            and (
+                (self.template, self.interpreter, self.spec)
+                == (other.template, other.interpreter, other.spec)
+            )
+            and self.meta == other.meta
+        )
+
     def digest(self, *, typed: bool = True) -> str:
         """Hash what the program computes: interpreter, template, adapter, output (32 hex).
 

@@ -7,9 +7,11 @@ this process; nothing here imports MLX, so that one in another process need not 
 from __future__ import annotations
 
 import math
+import queue
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 from .errors import OptionError, OutputError
@@ -18,6 +20,12 @@ from .program import Program
 
 OVERFLOWS = ("error", "head", "tail", "middle")
 DEFAULT_MAX_TOKENS = 512
+_KINDS = {
+    "max_tokens": Integral | None,
+    "temperature": Real,
+    "seed": Integral | None,
+    "timeout_s": Real | None,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,9 @@ class Options:
     otherwise: str | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise OptionError(f"{name} is {getattr(self, name)!r:.80}, and no number")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise OptionError(f"max_tokens must be at least 1, not {self.max_tokens}")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -132,6 +143,41 @@ class Pieces(Iterator[str], Protocol):
 
     @property
     def result(self) -> Result: ...
+
+    def close(self) -> None:
+        """Cancel the call, if it has not ended."""
+        ...
+
+
+class Stream(Pieces):
+    """Pieces as they come. Closed, or dropped, it cancels its call, even if never asked."""
+
+    def __init__(self, future: Future[Result], pieces: queue.SimpleQueue[str | None]) -> None:
+        self._future, self._pieces = future, pieces
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> str:
+        if self._future.cancelled():
+            raise StopIteration
+        piece = self._pieces.get()
+        if piece is None:
+            self._pieces.put(None)  # for whoever asks again
+            if not self._future.cancelled():
+                self._future.result()
+            raise StopIteration
+        return piece
+
+    @property
+    def result(self) -> Result:
+        """The whole output with counts and seconds, once it has ended; until then it waits."""
+        return self._future.result()
+
+    def close(self) -> None:
+        self._future.cancel()
+
+    __del__ = close
 
 
 class Runner(Protocol):

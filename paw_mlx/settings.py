@@ -7,8 +7,10 @@
     PAW_MLX_PREFIX_BYTES  how many bytes of evaluated prefixes to keep on disk (1000000000);
                           0 keeps and reads none
     PAW_MLX_EVAL_DATA     the folder of data that `paw-mlx bench accuracy` evaluates on
+    PAW_MLX_DAEMON        off: run here, also while the daemon runs
     PAW_API_URL           a PAW service to fetch programs from; PAW_API_KEY, its key
     PAW_TEACHER_KEY       the key of the endpoint that `--teacher URL` names
+    PAW_SERVE_TOKEN       the token that `paw-mlx serve` asks of its clients
 
 Without PAW_MLX_HOME, a folder `.paw` beside the virtual environment is it, where there is one: what
 `make` sets up in a checkout is found there by hand, too. Without either, what must be kept
@@ -101,12 +103,38 @@ def teacher_key() -> str:
     return os.environ.get("PAW_TEACHER_KEY", "").strip()
 
 
+def serve_token() -> str:
+    """Return the token that a server asks of its clients; empty without one."""
+    return os.environ.get("PAW_SERVE_TOKEN", "").strip()
+
+
+def daemon_wanted() -> bool:
+    """Return whether the daemon is used where it runs; OptionError unless it is on or off."""
+    said = os.environ.get("PAW_MLX_DAEMON", "").strip().lower() or "on"
+    if said not in ("on", "off", "1", "0"):
+        raise OptionError(f"PAW_MLX_DAEMON is {said!r}, and can be on or off")
+    return said in ("on", "1")
+
+
 def as_set() -> dict[str, str]:
     """Return the variables that are set, for a process that the system starts: no keys, no tokens.
 
     They say where things lie, and on what to compute.
     """
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def listen_fds() -> int:
+    """Return how many sockets systemd hands over to this process (sd_listen_fds(3))."""
+    number = os.environ.get("LISTEN_FDS", "0")
+    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return int(number) if mine and number.isdigit() else 0
+
+
+def systemd_units() -> Path:
+    """Return the folder of this user's systemd units."""
+    base = _read_folder("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return base / "systemd" / "user"
 
 
 def launch_agents() -> Path | None:

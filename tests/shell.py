@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from paw_mlx.cli import main
+from paw_mlx.__main__ import main
 
 SCRIPT = [sys.executable, "-m", "paw_mlx"]
 _LIMIT_S = 120

@@ -39,9 +39,11 @@ PAGES = [
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 BASES = ROOT / ".paw" / "bases"  # what `make demo` fetches
-WITHOUT_MODEL = {"case", "convert", "diff", "inspect", "lint", "ls", "pull", "rollback", "verify"}
+WITHOUT_MODEL = {
+    "case", "convert", "diff", "inspect", "lint", "ls", "mac", "pull", "rollback", "verify",
+}  # fmt: skip
 WITH_MODEL = {"filter", "fix", "map", "run", "test"}
-PLAIN = {"cat", "head", "tail"}
+PLAIN = {"cat", "head", "mkdir", "printf", "tail", "tee"}
 # What a compiler, a hub, PyTorch or training makes, what has no end, and what takes half a minute:
 # commands that name it are parsed alone.
 ELSEWHERE = re.compile(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 # A unit may import units of its own floor and of those below. `paw_mlx` is its __init__.
 FLOORS = (
-    {"errors", "words", "settings", "files", "locks", "progress", "blas"},
+    {"errors", "version", "words", "settings", "files", "locks", "progress", "blas"},
     {
         "adapter",
         "annotations",
@@ -30,8 +30,10 @@ FLOORS = (
         "output",
         "profiles",
         "program",
+        "program_names",
         "prompts",
         "runner",
+        "runtimes",
         "spec_output",
     },
     {
@@ -41,19 +43,21 @@ FLOORS = (
         "hub",
         "jobs",
         "kept_cases",
+        "mac",
         "rows",
         "service",
         "store",
+        "streams",
         "wheels",
     },
     {"functions", "device"},
-    {"machine", "evaluation", "calibration"},
+    {"machine", "evaluation", "calibration", "client"},
     {"interpreter"},
     {"convert"},
     {"compiler"},
     {"teaching", "training"},
-    {"benchmarks"},
-    {"cli", "paw_mlx", "__main__"},
+    {"benchmarks", "serving"},
+    {"cli", "paw_mlx", "__main__", "quick"},
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 
@@ -84,6 +88,7 @@ THIRD_PARTY = {
         "benchmarks/",
     ),
     "mlx_lm": ("compiler/", "benchmarks/"),
+    "mcp": ("serving/mcp/",),
     "numpy": (
         "adapter.py",
         "calibration/",
@@ -96,7 +101,9 @@ THIRD_PARTY = {
     ),
     "pyarrow": ("benchmarks/accuracy/tasks.py",),
     "safetensors": ("formats/", "interpreter/", "convert/"),
+    "starlette": ("serving/http/",),
     "tokenizers": ("interpreter/", "compiler/"),
+    "uvicorn": ("serving/http/",),
 }
 # Where mlx may be imported: such a package begins by loading a BLAS.
 MLX_UNITS = {
@@ -107,7 +114,7 @@ MLX_UNITS = {
     "compiler": "paw_mlx/compiler",
     "benchmarks": "benchmarks",
 }
-PRINTING = ("cli", "benchmarks")
+PRINTING = ("cli", "benchmarks", "quick", "streams")
 
 
 def sources(root: Path) -> Iterator[tuple[str, Path]]:
@@ -373,7 +380,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_help_imports_no_model_code() -> None:
     done = python(
         "-c",
-        "import sys; from paw_mlx.cli import main; sys.argv = ['paw-mlx', '--help']\n"
+        "import sys; from paw_mlx.__main__ import main; sys.argv = ['paw-mlx', '--help']\n"
         "try:\n  main()\nexcept SystemExit as end:\n"
         f"  print({{name.split('.')[0] for name in sys.modules}} & {HEAVY}, end.code)",
     )

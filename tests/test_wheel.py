@@ -58,7 +58,12 @@ def metadata(installed: Path) -> PathDistribution:
 
 def test_one_top_level_name_is_installed(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
-    assert names == {"paw_mlx", "bin"}
+    assert names == {"paw_mlx", "bin", "share"}
+
+
+def test_the_man_page_lies_where_man_looks(installed: Path) -> None:
+    page = installed / "share" / "man" / "man1" / "paw-mlx.1"
+    assert page.read_text() == (ROOT / "paw_mlx" / "cli" / "paw-mlx.1").read_text()
 
 
 def test_every_module_of_the_tree_is_in_the_wheel(installed: Path) -> None:

@@ -6,14 +6,10 @@ Exit codes: 0 done, 1 an error, 2 a wrong call, 130 interrupted.
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
 from ..errors import PawError
 from .command import Failure, LazyGroup
-from .streams import steady
 
 # command -> its module here; imported only when the command is called or listed.
 COMMANDS = {
@@ -44,6 +40,11 @@ COMMANDS = {
     "rollback": "Make an earlier version of a program the current one.",
     "convert-compiler": "Convert a published compiler for MLX.",
     "train-compiler": "Train a compiler on a corpus of fuzzy functions.",
+    "daemon": "Keep functions in memory, so that a call takes milliseconds.",
+    "serve": "Serve functions over HTTP on this machine, with a workbench.",
+    "mcp": "Offer functions to agents as tools (Model Context Protocol).",
+    "mac": "Put a function into macOS: Quick Actions, Shortcuts, Raycast and others.",
+    "completion": "Print what completes commands in zsh, bash or fish.",
     "bench": "Measure speed, memory and accuracy on this machine.",
     "doctor": "Check this machine, and say what is missing.",
 }
@@ -55,20 +56,13 @@ def cli() -> None:
     """Run fuzzy functions, compiled to small programs, offline on this machine."""
 
 
-def main() -> None:
-    """Run the `paw-mlx` script."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us, as cron may
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    with steady():
-        code = run_words(sys.argv[1:])
-    sys.exit(code)
+def run_words(words: list[str], read: bytes | None = None) -> int:
+    """Run a command line, and show its error; return its exit code.
 
-
-def run_words(words: list[str]) -> int:
-    """Run a command line, and show its error; return its exit code."""
+    `read` is all of standard input, if it was read already.
+    """
     try:
-        code = cli.main(words, prog_name="paw-mlx", standalone_mode=False)
+        code = cli.main(words, prog_name="paw-mlx", standalone_mode=False, obj=read)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

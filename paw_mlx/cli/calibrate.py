@@ -18,7 +18,9 @@ from ..words import counted
 from . import reliability
 from .command import Command
 from .common import print_json, table, written
+from .opening import open_function
 from .options import PATH, base_options, json_option, labels_option
+from .references import PROGRAM
 from .specs import check_writable, read_labels
 from .voice import say, status
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("program")
+@click.argument("program", type=PROGRAM)
 @click.argument("cases", type=PATH)
 @click.option(
     "--max-error", metavar="E", type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -67,7 +69,6 @@ def command(
     """
     rows = read_cases(cases)
     chosen = None if labels is None else read_labels(labels)
-    from .. import function
     from ..calibration import calibrate
 
     path = hub.resolve_program(program, offline=base["offline"], progress=status)
@@ -75,7 +76,7 @@ def command(
     if plot:
         reliability.check_plot(plot)
         check_writable(plot)
-    fn = function(program, labels=chosen, **base)
+    fn = open_function(program, labels=chosen, **base)
     with closing(fn.runner):
         found = calibrate(
             fn,

@@ -14,6 +14,7 @@ from ..words import counted
 from .command import Command
 from .common import print_json, printable, read_input
 from .options import PATH, json_option
+from .references import NAME, PROGRAM
 from .voice import say
 
 _WIDTH = 60  # characters of a text in the table; JSON has all of it
@@ -43,7 +44,7 @@ def command() -> None:
 
 
 @command.command("add", cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("input")
 @click.argument("expected")
 @json_option
@@ -62,7 +63,7 @@ def add(name: str, input: str, expected: str, as_json: bool) -> None:
 
 
 @command.command("ls", cls=Command)
-@click.argument("program")
+@click.argument("program", type=PROGRAM)
 @json_option
 def ls(program: str, as_json: bool) -> None:
     """List the cases that are kept with PROGRAM, a name, or that a program's file carries."""
@@ -82,7 +83,7 @@ def ls(program: str, as_json: bool) -> None:
 
 
 @command.command("rm", cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("numbers", nargs=-1, required=True, type=Numbers(), metavar="N...")
 @json_option
 def rm(name: str, numbers: tuple[range, ...], as_json: bool) -> None:
@@ -100,7 +101,7 @@ def rm(name: str, numbers: tuple[range, ...], as_json: bool) -> None:
 
 
 @command.command("import", cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("file", type=PATH)
 @json_option
 def import_(name: str, file: Path, as_json: bool) -> None:

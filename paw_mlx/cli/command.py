@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import PawError
 from .common import hear
@@ -79,6 +80,15 @@ class LazyGroup(click.Group):
             return None
         module = self._prefix + cmd_name.replace("-", "_")
         return importlib.import_module(f".{module}", __package__).command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing any, or an option."""
+        commands = [
+            CompletionItem(name, help=about)
+            for name, about in self._lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every command's help without importing it."""

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from ..errors import DiskError, NotFound, OptionError
-from ..rows.pipes import read_all
+from ..rows.pipes import decode, read_all
+from ..streams import encodable
 from .voice import say
 
 _HEARD = f"{__name__}.heard"  # in click's context: the warnings
@@ -21,33 +22,30 @@ _HEARD = f"{__name__}.heard"  # in click's context: the warnings
 def read_input(text: str | None, file: Path | None) -> str:
     """Return the input: an argument, a file, or standard input (`-`, or a pipe).
 
-    A trailing newline of a file or pipe is not part of it.
+    A trailing newline of a file or pipe is not part of it. Standard input that was read before
+    (`run_words`) is not read again.
     """
     if file is not None:
         if text is not None:
             raise click.UsageError("give INPUT or --file, not both")
         try:
-            return _decode(file.read_bytes(), str(file))
+            return decode(file.read_bytes(), str(file))
         except OSError as error:
             raise NotFound(f"cannot read {file}: {error.strerror}") from error
     if text is not None and text != "-":
         return text
-    if text is None and sys.stdin.isatty():
+    data = click.get_current_context().find_root().obj
+    if data is None and text is None and sys.stdin.isatty():
         raise click.UsageError("give INPUT, or pipe it in")
-    data = _read_stdin()
+    data = _read_stdin() if data is None else data
     if not data:
         say("standard input is empty; running on an empty input")
-    return _decode(data, "standard input")
+    return decode(data, "standard input")
 
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print a record, and the warnings heard so far; escaped where the encoding lacks something."""
-    try:
-        text = to_json(record)
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(_with_warnings(record), default=str)
-    click.echo(text)
+    click.echo(encodable(_with_warnings(record), sys.stdout.encoding))
 
 
 def to_json(record: Mapping[str, Any]) -> str:
@@ -74,6 +72,21 @@ def hear(context: click.Context, warning: Warning | str) -> None:
 def _with_warnings(record: Mapping[str, Any]) -> dict[str, Any]:
     found = click.get_current_context().meta.get(_HEARD)
     return {**record, "warnings": found} if found else dict(record)
+
+
+@contextmanager
+def needing(extra: str, doing: str, *packages: str) -> Iterator[None]:
+    """Raise OptionError where the block imports one of an extra's packages, and it is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in packages:
+            raise
+        raise OptionError(
+            f"{doing} needs the package {package}",
+            hint=f"`pip install 'paw-mlx[{extra}]'` brings it.",
+        ) from error
 
 
 def table(rows: list[list[str]]) -> str:
@@ -103,14 +116,3 @@ def _read_stdin() -> bytes:
         return read_all(descriptor)
     except OSError as error:
         raise NotFound(f"cannot read standard input: {error.strerror}") from error
-
-
-def _decode(data: bytes, where: str) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OptionError(
-            f"{where} is not UTF-8: byte {data[error.start]:#04x} at {error.start}",
-            hint="Convert it, for example with `iconv -t UTF-8`.",
-        ) from error
-    return text.removesuffix("\n").removesuffix("\r")

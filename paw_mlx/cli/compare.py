@@ -12,7 +12,9 @@ from .. import kept_cases
 from ..cases import read_cases
 from .command import Command
 from .common import print_json, table
+from .opening import open_function
 from .options import PATH, base_options, json_option, max_tokens_option, output_options
+from .references import PROGRAM
 from .voice import status
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ _MOST_SHOWN = 5  # cases of either side; JSON has all
 
 
 @click.command(cls=Command)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=PROGRAM)
+@click.argument("b", metavar="B", type=PROGRAM)
 @click.argument("cases", type=PATH, required=False)
 @max_tokens_option
 @json_option
@@ -48,11 +50,11 @@ def command(
         rows = read_cases(cases)
     else:
         rows = kept_cases.require(a, offline=base["offline"], progress=status)
-    from .. import Options, function
+    from .. import Options
     from ..evaluation import compare, judge
 
     count = status.counting(2 * len(rows))
-    functions = [function(program, **base, **typed) for program in (a, b)]
+    functions = [open_function(program, **base, **typed) for program in (a, b)]
     reports = [judge(fn, rows, Options(max_tokens), on_case=count) for fn in functions]
     found = compare(*reports)
     if as_json:

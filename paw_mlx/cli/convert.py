@@ -21,12 +21,13 @@ from .options import (
     offline_option,
     rslora_option,
 )
+from .references import ARTIFACT
 from .specs import read_text
 from .voice import say, status
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", type=ARTIFACT)
 @click.argument("out", metavar="DST", type=PATH)
 @click.option(
     "--to", type=click.Choice(["paw", "dir", "peft", "gguf", "mlx"]),

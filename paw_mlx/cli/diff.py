@@ -16,6 +16,7 @@ from ..errors import listed
 from .command import Command
 from .common import print_json, printable, table
 from .options import alpha_option, json_option, rslora_option
+from .references import ARTIFACT
 
 if TYPE_CHECKING:
     from ..convert.diff import Diff, MetaChanges, Moved
@@ -24,8 +25,8 @@ _WIDTH = 60  # characters of a value in meta; JSON has all of it
 
 
 @click.command(cls=Command)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=ARTIFACT)
+@click.argument("b", metavar="B", type=ARTIFACT)
 @alpha_option
 @rslora_option
 @json_option

@@ -18,6 +18,7 @@ from ..rows.row import Reader
 from ..rows.tally import Tally
 from .command import Command
 from .common import print_json, printable, table
+from .opening import open_function
 from .options import (
     PATH,
     base_options,
@@ -28,6 +29,7 @@ from .options import (
     overflow_option,
 )
 from .progress_line import ProgressLine
+from .references import FILE, PROGRAM
 from .rows import input_options, open_file
 from .voice import status
 
@@ -47,8 +49,8 @@ _SHOWN = {
 
 
 @click.command(cls=Command)
-@click.argument("program")
-@click.argument("inputs", required=False)
+@click.argument("program", type=PROGRAM)
+@click.argument("inputs", required=False, type=FILE)
 @click.option(
     "--cases", metavar="FILE", type=PATH,
     help="Compare with these rows instead; they need no outputs.",
@@ -84,7 +86,6 @@ def command(
     sure it is are compared. It does not tell whether it is right: for that, label some of INPUTS.
     The exit code is 0 whatever is found, but for --fail. Nothing is logged, sent or kept.
     """
-    from .. import function
     from ..evaluation.observed import Observed, observe
     from ..evaluation.shift import Shift
     from ..runner import Options
@@ -95,7 +96,7 @@ def command(
         _open_cases(program, cases, cases_field, base["offline"]) as known,
     ):
         reader = open_reader(format_ or format_of(source.path) or "lines", source, field)
-        fn = function(program, **base, **typed)
+        fn = open_function(program, **base, **typed)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?
             with _counting("case") as hear:

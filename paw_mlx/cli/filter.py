@@ -19,8 +19,10 @@ from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
+from .opening import open_function
 from .options import base_options, batch_option, decode_options, json_option, output_options
 from .progress_line import ProgressLine, notes
+from .references import FILE, PROGRAM
 from .rows import Stdout, open_file
 from .voice import say, status
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=RowCommand)
-@click.argument("program")
-@click.argument("file", required=False)
+@click.argument("program", type=PROGRAM)
+@click.argument("file", required=False, type=FILE)
 @click.option(
     "--keep", "wanted", metavar="LABEL", multiple=True, required=True,
     help="Pass on lines with this output; several times for several.",
@@ -69,10 +71,9 @@ def command(
     probabilities of labels. A line for which no label is likely enough (--threshold) is passed
     on if --keep names what is said --otherwise.
     """
-    from .. import function
 
     with open_file(file) as source:
-        fn = function(program, **base, **typed)
+        fn = open_function(program, **base, **typed)
         if not as_json and fn.program.output == TEXT:
             _say_unknown_labels(fn.program, wanted)
         with closing(fn.runner):

@@ -12,11 +12,13 @@ from ..errors import PawError
 from .case import quoted, sentence, status_of
 from .command import Command
 from .common import print_json, read_input
+from .opening import open_function
 from .options import base_options, json_option, max_tokens_option
+from .references import NAME
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("input")
 @click.argument("expected")
 @max_tokens_option
@@ -37,11 +39,11 @@ def command(
     """
     case = Case(read_input(input, None), expected)
     added = kept_cases.add(name, [case])
-    from .. import Options, function
+    from .. import Options
     from ..evaluation import Judged
 
     try:
-        judged = Judged.of(case, function(name, **base).run(case.input, Options(max_tokens)))
+        judged = Judged.of(case, open_function(name, **base).run(case.input, Options(max_tokens)))
     except PawError as error:
         error.add_note(f"The case is safe all the same: {sentence(name, added)}.")
         raise

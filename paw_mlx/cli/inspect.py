@@ -22,10 +22,11 @@ from ..profiles import base_name
 from .command import Command
 from .common import printable
 from .options import interpreter_option, json_option
+from .references import ARTIFACT
 
 
 @click.command(cls=Command)
-@click.argument("what", metavar="PATH")
+@click.argument("what", metavar="PATH", type=ARTIFACT)
 @interpreter_option("Compare with this base instead.")
 @json_option
 def command(what: str, interpreter: str | None, as_json: bool) -> None:

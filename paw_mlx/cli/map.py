@@ -20,6 +20,7 @@ from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
+from .opening import open_function
 from .options import (
     base_options,
     batch_option,
@@ -28,6 +29,7 @@ from .options import (
     output_options,
 )
 from .progress_line import ProgressLine, notes
+from .references import FILE, PROGRAM
 from .rows import Stdout, file_options, open_file
 from .specs import check_writable
 from .voice import say
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=RowCommand)
-@click.argument("program")
-@click.argument("file", required=False)
+@click.argument("program", type=PROGRAM)
+@click.argument("file", required=False, type=FILE)
 @file_options
 @click.option("--output-field", metavar="NAME", help="Which gets the output.  [default: output]")
 @click.option("--probability-field", metavar="NAME", help="Gets the probability of the label.")
@@ -82,7 +84,6 @@ def command(
     output = None if output == Path("-") else output
     if resume and output is None:
         raise click.UsageError("--resume goes on with a file: give -o OUT")
-    from .. import function
 
     with open_file(file) as source:
         if output:
@@ -100,7 +101,7 @@ def command(
         if resume and output and is_complete(output, source):
             say(f"nothing to resume: {output} is there, {part_of(output)} is not")
             return
-        fn = function(program, **base, **typed)
+        fn = open_function(program, **base, **typed)
         if probability_field:
             check_probable(fn.program.output)
         with closing(fn.runner):

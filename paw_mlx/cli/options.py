@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .specs import read_labels, read_schema
 from .voice import status
 
 if TYPE_CHECKING:
@@ -76,9 +75,9 @@ def group_size_option(help: str) -> Decorator:
 
 
 def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add which base to run on, and how: --interpreter, --bits, --group-size, --strict, --offline.
+    """Add which base to run on, and where: --interpreter, --bits, … --offline, --local.
 
-    The command gets them as `base`, the keywords of `paw_mlx.function`.
+    The command gets them as `base`, keywords of `open_function`.
     """
 
     @wraps(command)
@@ -88,6 +87,7 @@ def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
         group_size: int,
         strict: bool,
         offline: bool,
+        local: bool,
         **others: Any,
     ) -> Any:
         base = {
@@ -96,6 +96,7 @@ def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "group_size": group_size,
             "strict": strict,
             "offline": offline,
+            "local": local,
             "progress": status,
         }
         return command(base=base, **others)
@@ -109,6 +110,7 @@ def base_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--strict", is_flag=True, help="Fail on a base other than PROGRAM was compiled for."
         ),
         offline_option,
+        click.option("--local", is_flag=True, help="Run here, also while the daemon runs."),
     )
 
 
@@ -260,6 +262,8 @@ _TYPES = (
 
 def _read_type(labels: str | None, schema: Path | None, regex: str | None) -> dict[str, Any]:
     """Return the type that was given, as a keyword of `paw_mlx.function`, or none."""
+    from .specs import read_labels, read_schema  # which bring numpy
+
     given = {"--labels": labels, "--schema": schema, "--regex": regex}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:

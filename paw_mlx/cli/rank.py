@@ -18,6 +18,7 @@ from ..rows.tally import Tally
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
+from .opening import open_function
 from .options import (
     base_options,
     batch_option,
@@ -26,14 +27,15 @@ from .options import (
     overflow_option,
 )
 from .progress_line import ProgressLine, notes
+from .references import FILE, PROGRAM
 from .rows import Stdout, file_options, open_file
 from .specs import check_writable, read_labels
 from .voice import say
 
 
 @click.command(cls=RowCommand)
-@click.argument("program")
-@click.argument("file", required=False)
+@click.argument("program", type=PROGRAM)
+@click.argument("file", required=False, type=FILE)
 @click.option(
     "--top", metavar="K", type=click.IntRange(1), help="Only the best rows, and memory for them."
 )
@@ -68,7 +70,7 @@ def command(
     """
     output = None if output == Path("-") else output
     chosen = None if labels is None else read_labels(labels)
-    from .. import Options, function
+    from .. import Options
 
     options = Options(overflow=overflow)
     with open_file(file) as source:
@@ -77,7 +79,7 @@ def command(
         files = open_ranked(
             source, output, format=format_, field=field, score_field=output_field, as_json=as_json
         )
-        fn = function(program, labels=chosen, **base)
+        fn = open_function(program, labels=chosen, **base)
         watch = _Watch(files, as_json, all_are_written=top is None)
         with closing(fn.runner), closing(watch):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?

@@ -12,10 +12,11 @@ from ..words import counted, megabytes
 from .command import Command
 from .common import print_json
 from .options import json_option
+from .references import NAME
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=NAME)
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:

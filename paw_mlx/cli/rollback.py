@@ -11,6 +11,7 @@ from ..errors import OptionError
 from .command import Command
 from .common import print_json
 from .options import json_option
+from .references import NAME
 
 
 class Version(click.ParamType):
@@ -24,7 +25,7 @@ class Version(click.ParamType):
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option(
     "--to", type=Version(), metavar="N", help="Make this version current, also a later one."
 )

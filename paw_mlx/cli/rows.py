@@ -13,8 +13,8 @@ from ..errors import FieldError
 from ..rows.formats import FORMATS
 from ..rows.sink import Stream
 from ..rows.source import Input, open_input
+from ..streams import STDOUT, is_read
 from .options import PATH, add_options
-from .streams import STDOUT, is_read
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:

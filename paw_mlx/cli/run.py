@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import click
 from ..words import counted
 from .command import Command
 from .common import print_json, read_input
+from .opening import open_function
 from .options import PATH, base_options, decode_options, json_option, output_options
+from .references import PROGRAM
 from .voice import say
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("program")
+@click.argument("program", type=PROGRAM)
 @click.argument("input", required=False)
 @click.option("--file", type=PATH, help="Read the input from a file.")
 @click.option("--stream", is_flag=True, help="Print the output as it is decoded.")
@@ -46,11 +49,9 @@ def command(
     if stream and as_json:
         raise click.UsageError("--stream prints text as it comes; --json waits for the end")
     text = read_input(input, file)
-    from .. import function
-
-    fn = function(program, **base, **typed)
+    fn = open_function(program, **base, **typed)
     if stream:
-        _say_cut(fn.runner.cut_tokens(fn.program, text, options))
+        say_cut(fn.runner.cut_tokens(fn.program, text, options))
         pieces = fn.stream(text, options)
         for piece in pieces:
             _print(piece)
@@ -58,7 +59,7 @@ def command(
         _say_doubts(pieces.result, options)
         return
     result = fn.run(text, options)
-    _say_cut(result.cut_tokens)
+    say_cut(result.cut_tokens)
     if as_json:
         print_json(result.record() | {"program_id": fn.program.id})
     else:
@@ -71,18 +72,22 @@ def _print(text: str) -> None:
     click.echo(text, nl=False, color=True)
 
 
-def _say_cut(num_tokens: int) -> None:
+def say_cut(num_tokens: int) -> None:
+    """Say that tokens of an input were left out, if any were."""
     if num_tokens:
         say(f"{num_tokens} tokens of the input were cut")
 
 
 def _say_doubts(result: Result, options: Options) -> None:
+    say_doubts(result.record(), getattr(result.output, "threshold", None), options.max_tokens)
+
+
+def say_doubts(record: Mapping[str, Any], threshold: float | None, max_tokens: int | None) -> None:
     """Say that an output is not whole, or that there is none, and why."""
-    if (decision := result.decision) and decision.abstained and not result.text:
-        likely = f"{decision.label!r} is the likeliest label, at {decision.probability:.3g}"
-        least = getattr(result.output, "threshold", None)
-        say(f"abstained: {likely}, and the threshold is {least:g}")
-    if not result.is_whole:
-        asked = options.max_tokens == result.output_tokens
-        why = f"--max-tokens {options.max_tokens}" if asked else "the default, or the window's end"
-        say(f"the output was cut after {counted(result.output_tokens, 'token')} ({why})")
+    if record.get("abstained") and not record["text"]:
+        likely = f"{record['label']!r} is the likeliest label, at {record['probability']:.3g}"
+        say(f"abstained: {likely}, and the threshold is {threshold:g}")
+    if record["finish_reason"] == "length":
+        num = record["output_tokens"]
+        why = f"--max-tokens {num}" if max_tokens == num else "the default, or the window's end"
+        say(f"the output was cut after {counted(num, 'token')} ({why})")

@@ -14,6 +14,7 @@ from ..files import replacing
 from .command import Command
 from .common import print_json, table
 from .editor import write_text
+from .opening import open_function
 from .options import (
     PATH,
     base_options,
@@ -23,6 +24,7 @@ from .options import (
     output_options,
 )
 from .progress_line import unended
+from .references import PROGRAM
 from .specs import check_writable
 from .voice import say, status
 
@@ -34,7 +36,7 @@ _MOST_LABELS = 12  # a table beyond this tells nobody anything
 
 
 @click.command(cls=Command)
-@click.argument("program")
+@click.argument("program", type=PROGRAM)
 @click.argument("cases", type=PATH, required=False)
 @gate_option
 @click.option("--junit", metavar="FILE", type=PATH, help="Write JUnit XML, for a build server.")
@@ -72,13 +74,13 @@ def command(
         rows = read_cases(cases)
     else:
         rows = kept_cases.require(program, offline=base["offline"], progress=status)
-    from .. import Options, function
+    from .. import Options
     from ..evaluation import html_report, judge, junit_xml
 
     for path in filter(None, (junit, html)):
         check_writable(path)
     options = Options(max_tokens)
-    fn = function(program, **base, **typed)
+    fn = open_function(program, **base, **typed)
     if gate:
         gate.check_labels(fn.program.output, rows)
     report = judge(fn, rows, options, on_case=status.counting(len(rows)))

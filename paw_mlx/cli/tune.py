@@ -18,6 +18,7 @@ from ..words import counted
 from .command import Command
 from .common import print_json, table
 from .options import PATH, gate_option, interpreter_option, json_option, offline_option
+from .references import NAME
 from .specs import check_writable
 from .training_line import tell_rows, training_line
 from .voice import say, status
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option(
     "--cases", "cases_file", metavar="FILE", type=PATH,
     help='Rows {"input": …, "output": …} to tune and judge by, instead of those kept with NAME.',

@@ -22,6 +22,7 @@ from .options import (
     offline_option,
     rslora_option,
 )
+from .references import ARTIFACT
 from .voice import status
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _MOST = 5  # problems shown; JSON has them all
 
 
 @click.command(cls=Command)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=ARTIFACT)
+@click.argument("b", metavar="B", type=ARTIFACT)
 @interpreter_option("Compare logits and outputs on this base.")
 @click.option(
     "--inputs",

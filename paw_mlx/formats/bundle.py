@@ -29,6 +29,7 @@ from ..files import is_litter, read_errors, replacing
 from ..output import TEXT, Output, read_record
 from ..profiles import Profile, find_profile
 from ..program import Program, Template
+from ..runtimes import with_runtime
 from . import gguf, peft
 from .mlx_folders import NPZ_HINT
 from .sites import commonest
@@ -145,15 +146,16 @@ def pack(folder: Path, path: Path) -> None:
         )
 
 
-def replace_meta(path: Path, meta: Mapping[str, Any]) -> None:
-    """Write a `.paw` ZIP anew with another meta.json; its other members stay byte for byte.
+def replace_meta(path: Path, meta: Mapping[str, Any], to: Path | None = None) -> None:
+    """Write a `.paw` ZIP anew with another meta.json, in its place or `to` another.
 
-    Atomic. FormatError if it is no sound ZIP, DiskError if the disk refuses.
+    Its other members stay byte for byte. Atomic. FormatError if it is no sound ZIP, DiskError if
+    the disk refuses.
     """
     members = _unpack(path)
     text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
     contents = {**members.texts, META: text.encode(), ADAPTER: members.adapter or b""}
-    with replacing(path) as temporary:
+    with replacing(to or path) as temporary:
         folder = temporary.with_name(f"{temporary.name}.d")
         folder.mkdir()
         for name, data in contents.items():
@@ -202,7 +204,7 @@ def _make_program(members: Members, folder: Path | None, profile: Profile | None
 def _record(program: Program, adapter: Adapter) -> dict[str, Any]:
     """Return what meta.json holds: what the program carries, and what every reader expects."""
     alpha = commonest(lora.alpha for lora in adapter.sites.values())
-    meta = dict(program.meta)
+    meta = with_runtime(program.meta, program.interpreter)
     known = _PROGRAM_ID.fullmatch(str(meta.get("program_id")))
     if not _says(meta, program.output):
         meta.pop("output", None)

@@ -45,6 +45,12 @@ def check_drift(program: Program, base: Base, *, strict: bool) -> None:
         _warned.add(pair)
 
 
+def drift_warnings(program: Program, base: Base) -> list[str]:
+    """Return what `check_drift` warns of, whether or not it did before."""
+    message = _tell_drift(program, base)
+    return [f"{message}. {_HINT}"] if message else []
+
+
 def _tell_drift(program: Program, base: Base) -> str | None:
     """Say that a base is another than a program's: by fingerprint, or by name; None if it is not
     known to be."""

@@ -21,6 +21,7 @@ import mlx.core as mx
 from .. import hub, settings
 from ..annotations import output_of, retype
 from ..cases import Case
+from ..device import name as device_name
 from ..device import on_gpu
 from ..errors import AdapterMismatch, ClosedError, InputTooLong, OptionError, PawError
 from ..functions import Function
@@ -28,7 +29,7 @@ from ..output import Labels, Regex
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..progress import Progress, quiet
-from ..runner import DEFAULT_MAX_TOKENS, Options, Pieces, Result, check_text
+from ..runner import DEFAULT_MAX_TOKENS, Options, Pieces, Result, Stream, check_text
 from .adapters.bank import Bank
 from .drift import check_drift
 from .engine.batch import Batch
@@ -111,9 +112,14 @@ class Interpreter:
         return self._base is None
 
     @property
+    def idle_s(self) -> float:
+        """Seconds since the last call ended; 0 while there is one."""
+        return self._owner.idle_s
+
+    @property
     def device(self) -> str:
         """Where MLX computes: `gpu` or `cpu`."""
-        return mx.default_device().type.name
+        return device_name()
 
     @property
     def peak_bytes(self) -> int:
@@ -193,7 +199,7 @@ class Interpreter:
         call = self._call(program, text, options or Options(), pieces.put)
         call.future.add_done_callback(lambda _: pieces.put(None))
         self._owner.submit(call)
-        return _Stream(call.future, pieces)
+        return Stream(call.future, pieces)
 
     def cut_tokens(self, program: Program, text: str, options: Options) -> int:
         """Return how many tokens of an input `overflow` leaves out; nothing is run.
@@ -301,34 +307,3 @@ def _make_batch(base: Base, max_rows: int, invariant: bool) -> Batch:
     folder = PrefixFolder(settings.cache_dir() / "prefixes", settings.prefix_bytes())
     prefixes = Prefixes(base, bank, folder, share.bytes)
     return Batch(base, bank, prefixes, share, max_rows=max_rows, ahead=gpu)
-
-
-class _Stream:
-    """Pieces as they come. Closed, or dropped, it cancels its call, even if never asked."""
-
-    def __init__(self, future: Future[Result], pieces: queue.SimpleQueue[str | None]) -> None:
-        self._future, self._pieces = future, pieces
-
-    def __iter__(self) -> _Stream:
-        return self
-
-    def __next__(self) -> str:
-        if self._future.cancelled():
-            raise StopIteration
-        piece = self._pieces.get()
-        if piece is None:
-            self._pieces.put(None)  # for whoever asks again
-            if not self._future.cancelled():
-                self._future.result()
-            raise StopIteration
-        return piece
-
-    @property
-    def result(self) -> Result:
-        """The whole output with counts and seconds, once it has ended; until then it waits."""
-        return self._future.result()
-
-    def close(self) -> None:
-        self._future.cancel()
-
-    __del__ = close

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import plistlib
-import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -11,30 +9,23 @@ from pathlib import Path
 from .. import settings
 from ..errors import DiskError
 from ..files import replacing
+from ..mac import launchd
 from .job import Job
 
 
 def command_of(id: str) -> list[str]:
-    """Return what does a job's work; -P: what lies in its folder is no module of ours."""
-    return [sys.executable, "-P", "-m", "paw_mlx", "jobs", "run", id]
+    """Return what does a job's work."""
+    return launchd.command("jobs", "run", id)
 
 
 def property_list(job: Job) -> bytes:
-    """Return the property list by which launchd goes on with a job at the next login.
-
-    See launchd.plist(5). A type that is not interactive would be slowed down.
-    """
-    return plistlib.dumps(
-        {
-            "Label": f"paw-mlx.{job.id}",
-            "ProgramArguments": command_of(job.id),
-            "WorkingDirectory": job.cwd,
-            "EnvironmentVariables": settings.as_set(),
-            "RunAtLoad": True,
-            "ProcessType": "Interactive",
-            "StandardOutPath": str(job.log),
-            "StandardErrorPath": str(job.log),
-        }
+    """Return the property list by which launchd goes on with a job at the next login."""
+    return launchd.property_list(
+        f"paw-mlx.{job.id}",
+        command_of(job.id),
+        job.log,
+        WorkingDirectory=job.cwd,
+        RunAtLoad=True,
     )
 
 

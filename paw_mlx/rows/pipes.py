@@ -10,6 +10,8 @@ import os
 import select
 from typing import BinaryIO
 
+from ..errors import OptionError
+
 
 def read_some(descriptor: int, num_bytes: int) -> bytes:
     """Read at most so many bytes, as soon as there are some; none at the end."""
@@ -41,3 +43,15 @@ def write_all(stream: BinaryIO, data: bytes) -> None:
             return stream.flush()
         except BlockingIOError:
             select.select([], [stream], [])
+
+
+def decode(data: bytes, where: str) -> str:
+    """Return text without its last newline; OptionError for what is not UTF-8."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(
+            f"{where} is not UTF-8: byte {data[error.start]:#04x} at {error.start}",
+            hint="Convert it, for example with `iconv -t UTF-8`.",
+        ) from error
+    return text.removesuffix("\n").removesuffix("\r")

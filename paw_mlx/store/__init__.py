@@ -23,8 +23,7 @@ from ..files import exists, is_litter, read_errors, replacing
 from ..locks import locked
 from ..profiles import Profile
 from ..program import Program
-from ..progress import Progress, quiet
-from .names import (
+from ..program_names import (
     CASES,
     check_name,
     current_in,
@@ -38,6 +37,7 @@ from .names import (
     split,
     versions_in,
 )
+from ..progress import Progress, quiet
 from .staging import stage, staging
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "name_of",
     "num_cases_lost",
     "remove",
+    "rename",
     "rollback",
 ]
 
@@ -223,14 +224,42 @@ def remove(reference: str) -> Removed:
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
         set_current(folder, current_in(folder, versions_in(folder)))
-        for parent in (folder, folder.parent):
-            if parent != root() and parent.exists():
-                inside = list(parent.iterdir())
-                if all(is_litter(path.name) and path.is_file() for path in inside):
-                    for path in inside:
-                        path.unlink()
-                    parent.rmdir()
+        _remove_empty(folder)
     return Removed(freed, num_cases)
+
+
+def rename(name: str, new: str) -> None:
+    """Call a program otherwise, with all its versions and cases.
+
+    NotFound if there is none, OptionError for a bad name or one that is taken, DiskError for the
+    disk.
+    """
+    source, target = folder_of(name), folder_of(new)
+    with lock():
+        versions, now = _known(name), current(name)
+        if versions_in(target):
+            raise OptionError(
+                f"{new} is the name of another program already",
+                hint=f"`paw-mlx rm {new}` frees it.",
+            )
+        target.mkdir(parents=True, exist_ok=True)
+        for path in [source / CASES, *(file_of(source, number) for number in versions)]:
+            if path.exists():
+                path.rename(target / path.name)
+        set_current(target, now)
+        set_current(source, 0)
+        _remove_empty(source)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a program's folder, and its user's, where nothing but systems' litter is in them."""
+    for parent in (folder, folder.parent):
+        if parent != root() and parent.exists():
+            inside = list(parent.iterdir())
+            if all(is_litter(path.name) and path.is_file() for path in inside):
+                for path in inside:
+                    path.unlink()
+                parent.rmdir()
 
 
 def num_cases_lost(reference: str) -> int:

@@ -12,7 +12,7 @@ from ..cases import KEY, without_cases
 from ..files import read_errors
 from ..profiles import Profile
 from ..program import Program
-from .names import root
+from ..program_names import root
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,7 @@ from .trainer import Trainer
 _SHOWN = 128  # tokens of the rows that a prompt shows
 _SPARE_TOKENS = 8  # beyond the longest output, so that one without an end is not cut to be right
 _MOST_HELD_OUT = 64  # of a class: every check reads them
+_FEW = 10  # held-out cases: what fewer get right is chance
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,12 @@ def fit_adapter(
     """Train an adapter by rows, its A and B stored as `dtype`; `report` hears of every step.
 
     Of the first state and those that are checked, the best by `held_out` is kept: by macro F1
-    where outputs are labels, else by accuracy, and between equals by loss. `start_from` is an
-    adapter to go on from, of the recipe's rank, on every site: AdapterMismatch otherwise. The
-    scores afterwards are those of A and B as stored. With `folder`, a run that was cut off goes on
-    from its last check, a finished one too: it lies there until the caller removes it. It takes
-    about `deadline_s` seconds at most, all told. CompileError if training diverges.
+    where outputs are labels, else by accuracy, and between equals by loss; fewer than ten judge by
+    their loss alone. `start_from` is an adapter to go on from, of the recipe's rank, on every site:
+    AdapterMismatch otherwise. The scores afterwards are those of A and B as stored. With `folder`,
+    a run that was cut off goes on from its last check, a finished one too: it lies there until the
+    caller removes it. It takes about `deadline_s` seconds at most, all told. CompileError if
+    training diverges.
     """
     start = time.perf_counter()
     recipe = _plan(base, template, rows, recipe)
@@ -213,19 +216,22 @@ def _plan(base: Base, template: Template, rows: Sequence[Case], recipe: Recipe) 
 def _check(base: Base, cases: Sequence[Case], output: Output, score: Score) -> Check:
     """Return how good a score is; what was said is told from the tokens that greedy decoding says.
 
-    The loss is the mean over classes: what is rare counts like what is common.
+    The loss is the mean over classes: what is rare counts like what is common. Fewer than ten cases
+    are no measure of accuracy: theirs is the probability of a right output (its geometric mean).
     """
+    losses = {id(case): row.loss for case, row in zip(cases, score.rows, strict=True)}
+    loss = fmean(fmean(losses[id(case)] for case in group) for group in classes(cases))
     metric, encode = score.accuracy, base.tokenizer.encode
-    if isinstance(output, Labels):
+    if len(cases) < _FEW:
+        metric = math.exp(-loss)
+    elif isinstance(output, Labels):
         labels = {label: [*encode(label), base.end] for label in output.labels}
         judged = []
         for case, row in zip(cases, score.rows, strict=True):
             said = [label for label, ids in labels.items() if ids[: len(row.greedy)] == row.greedy]
             judged.append(Judged(case.input, case.output, said[0] if len(said) == 1 else ""))
         metric = Report(judged).macro_f1
-    losses = {id(case): row.loss for case, row in zip(cases, score.rows, strict=True)}
-    by_class = (fmean(losses[id(case)] for case in group) for group in classes(cases))
-    return Check(metric, fmean(by_class))
+    return Check(metric, loss)
 
 
 def _terms(

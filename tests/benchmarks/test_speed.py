@@ -15,7 +15,7 @@ import tiny
 from click.testing import CliRunner
 from reports import speed_row
 
-from paw_mlx import cli as cli_module
+from paw_mlx import __main__ as script
 from paw_mlx import errors, formats, machine
 from paw_mlx.benchmarks.report import report
 from paw_mlx.benchmarks.report.report import terminal
@@ -159,7 +159,7 @@ def called(monkeypatch, *words: object) -> int:
     """The exit code of the script."""
     monkeypatch.setattr(sys, "argv", ["paw-mlx", "bench", *map(str, words)])
     with pytest.raises(SystemExit) as left:
-        cli_module.main()
+        script.main()
     return int(left.value.code or 0)
 
 
@@ -186,7 +186,7 @@ def test_an_error_leaves_a_report_and_comes_after_it(monkeypatch, capsys):
     monkeypatch.setattr(speed, "run", cut(ZeroDivisionError("a bug")))
     monkeypatch.setattr(sys, "argv", ["paw-mlx", "bench", *SYNTHETIC])
     with pytest.raises(ZeroDivisionError):
-        cli_module.main()
+        script.main()
     assert "cut short: a bug" in capsys.readouterr().out
 
 

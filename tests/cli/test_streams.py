@@ -185,7 +185,7 @@ def test_an_output_is_printed_as_it_is(folder: Path, options: list[object], tmp_
     """Also what click takes for a color, and leaves out of a pipe."""
     code = (
         "import sys\nfrom paw_mlx.cli import run\n"
-        "from paw_mlx.cli.streams import steady\n"
+        "from paw_mlx.streams import steady\n"
         "with steady(): run._print('\\x1b[31mred\\x1b[0m')\n"
     )
     done = subprocess.run([SCRIPT[0], "-c", code], capture_output=True, timeout=60, check=True)
@@ -238,7 +238,10 @@ def test_work_outlives_its_terminal(folder: Path, options: list[object], tmp_pat
 
 def test_a_bar_is_for_a_terminal_alone(folder: Path, options: list[object]) -> None:
     words = ["run", folder / "one.paw", "picnic", *options, "--bits", 4, "--group-size", 32]
-    code = "import time\nfrom paw_mlx.cli import main, voice\nvoice.EVERY_S = 0\nmain()\n"
+    code = (
+        "from paw_mlx.cli import voice\nfrom paw_mlx.__main__ import main\n"
+        "voice.EVERY_S = 0\nmain()\n"
+    )
     ours, theirs = pty.openpty()
     command = [SCRIPT[0], "-c", code, *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)

@@ -22,7 +22,6 @@ from paw_mlx.compiler.compilation import Compilation
 from paw_mlx.compiler.pseudo import PseudoCompiler, Room, check
 from paw_mlx.compiler.wordings import INSTRUCTIONS, Draw
 from paw_mlx.compiler.writer import SpecWriter, write_pseudo_program
-from paw_mlx.evaluation import Gate
 from paw_mlx.progress import quiet
 
 ROOM = Room(len, 5000)
@@ -50,20 +49,6 @@ def said() -> dict[str, tuple[paw.Program, list[str]]]:
 
 
 # The best of several.
-
-
-def test_five_recompiles_with_candidates_pass_a_gate_and_differ_by_five_points_at_most():
-    singles, best, gate = [], [], Gate.parse("accuracy >= 85%")
-    for seed in range(1, 6):
-        for found, num in ((singles, 1), (best, 8)):
-            choice = chosen(ScriptedWriter(), num, cases=cases(), seed=seed)
-            assert choice.report
-            assert num == 1 or gate.check(choice.report) == []
-            found.append(choice.report.accuracy)
-
-    assert max(singles) - min(singles) >= 0.3
-    assert max(best) - min(best) <= 0.05
-    assert min(best) > sorted(singles)[2]
 
 
 def test_a_choice_repeats_and_is_on_record_in_the_program():

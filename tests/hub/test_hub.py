@@ -23,7 +23,7 @@ from paw_mlx.errors import NotFound, OfflineError, OptionError
 
 ROOT = Path(__file__).parents[2]
 COMPILER = ROOT / "tests" / "golden" / "compiler" / "gpt2" / "repo"
-MAIN = "from paw_mlx.cli import main; main()"
+MAIN = "from paw_mlx.__main__ import main; main()"
 BASE = {
     "config.json": b"{}",
     "tokenizer.json": b"{ }",

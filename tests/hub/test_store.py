@@ -314,6 +314,30 @@ def test_removing_frees_what_it_says(program: Path, other: Path) -> None:
         store.remove("me/triage")
 
 
+def test_a_renamed_program_keeps_its_versions_and_its_cases(program: Path, other: Path) -> None:
+    for path in (program, other, program):
+        store.add(path, "mail")
+    store.rollback("mail", 2)
+    store.add(other, "mail/inner")
+    (settings.data_dir() / "programs/mail/cases.jsonl").write_text(
+        '{"input": "a", "output": "b"}\n'
+    )
+    store.rename("mail", "me/post")
+    assert store.current("me/post") == 2
+    assert store.find("me/post@v3").read_bytes() == program.read_bytes()
+    assert [entry.num_cases for entry in store.entries() if entry.name == "me/post"] == [1, 1, 1]
+    assert {entry.name for entry in store.entries()} == {"mail/inner", "me/post"}
+    with pytest.raises(OptionError, match="mail/inner is the name of another program already"):
+        store.rename("me/post", "mail/inner")
+    with pytest.raises(NotFound):
+        store.rename("mail", "nobody")
+    store.rename("me/post", "mail")
+    assert files() == sorted(
+        ["mail/.current", "mail/cases.jsonl", "mail/inner/v1.paw"]
+        + [f"mail/v{number}.paw" for number in (1, 2, 3)]
+    )
+
+
 def test_a_name_may_be_a_user_and_a_program(program: Path, other: Path) -> None:
     store.add(program, "me")
     store.add(other, "me/triage")

@@ -130,7 +130,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(
 
 # The line is drawn anew for every row, however quick they are.
 ALWAYS_DRAWN = """
-from paw_mlx.cli import main, voice
+from paw_mlx.cli import voice; from paw_mlx.__main__ import main
 voice.EVERY_S = 0
 main()
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import exp
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -89,7 +90,8 @@ def test_a_trained_program_has_learned_and_survives_its_file(base, tmp_path):
     assert trained.after.accuracy > trained.before.accuracy == 0
     checked = {step.number: step.check for step in steps if step.check}
     assert checked[trained.best_step].rank == max(check.rank for check in checked.values())
-    assert trained.after.accuracy == checked[trained.best_step].metric
+    # Seven rows are held out: what so few get right is chance, so they judge by their loss.
+    assert checked[trained.best_step].metric == pytest.approx(exp(-trained.after.loss), abs=0.01)
     assert trained.program.spec == "Triage."
     path = tmp_path / "triage.paw"
     formats.save(trained.program, path, dtype="f32", profile=base.profile)

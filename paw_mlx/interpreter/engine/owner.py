@@ -34,6 +34,13 @@ class Owner:
         self._queue: SimpleQueue[Call | Task | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._rests_since: float | None = time.monotonic()  # None while there is work
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since there was nothing left to do; 0 while there is."""
+        since = self._rests_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def submit(self, item: Call | Task) -> None:
         """Hand over a call or a task; ClosedError after `close`, also in its future."""
@@ -46,6 +53,7 @@ class Owner:
                     target=self._serve, args=(self._batch,), name="paw-mlx", daemon=True
                 )
                 self._thread.start()
+            self._rests_since = None
             self._queue.put(item)
 
     def run(self, work: Work) -> Any:
@@ -112,6 +120,8 @@ class Owner:
         rested = False
         while True:
             busy = bool(batch.rows or waiting)
+            if not busy and not rested:
+                self._rests_since = time.monotonic()
             try:
                 item = self._queue.get(not busy, None if rested else _REST_S)
             except Empty:
@@ -125,6 +135,7 @@ class Owner:
                 continue
             if item is None:
                 return False
+            self._rests_since = None
             if isinstance(item, Call):
                 waiting.append(item)
             else:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO, cast
 
-from ..errors import DiskError
-from ..rows.pipes import write_all
+from .errors import DiskError
+from .rows.pipes import write_all
 
 STDOUT = "standard output"
 _ERRORS = "paw_mlx"  # what becomes of characters that an encoding lacks
@@ -41,6 +43,23 @@ def steady() -> Iterator[None]:
                 file=sys.stderr,
             )
         sys.stdout, sys.stderr = before
+
+
+def reopen_closed() -> None:
+    """Let what was closed by whoever started us be /dev/null, as cron may do."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def encodable(record: Mapping[str, Any], encoding: str | None) -> str:
+    """Return a record as JSON, escaped where an encoding lacks something."""
+    text = json.dumps(record, ensure_ascii=False, default=str)
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(record, default=str)
+    return text
 
 
 def is_read() -> bool:

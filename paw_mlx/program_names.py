@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .. import settings
-from ..errors import OptionError
-from ..files import find_files, read_errors, replacing
+from . import settings
+from .errors import OptionError
+from .files import find_files, read_errors, replacing
 
 CASES = "cases.jsonl"
 _CURRENT = ".current"  # no program can be called that, so it is in nobody's way

@@ -1,0 +1,57 @@
+"""Under what names a server is asked, and by what token."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from ... import settings
+from ...errors import NotFound, OptionError
+from .state import LOOPBACK
+
+_LEAST_CHARS = 16
+
+
+def read_token(file: Path | None) -> str | None:
+    """Return the token of a file, or of PAW_SERVE_TOKEN; None without any.
+
+    NotFound for a file that cannot be read, OptionError for a token that is easily guessed.
+    """
+    token = settings.serve_token()
+    if file:
+        try:
+            token = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotFound(f"cannot read the token in {file}: {error}") from error
+    where = str(file) if file else "PAW_SERVE_TOKEN"
+    if not token and file is None:
+        return None
+    if len(token) < _LEAST_CHARS or not token.isascii() or not token.isprintable():
+        raise OptionError(
+            f"the token of {where} has {len(token)} characters, and needs {_LEAST_CHARS} or more "
+            "of ASCII",
+            hint="For example: openssl rand -hex 32 > token; chmod 600 token",
+        )
+    return token
+
+
+def names_of(
+    listener: socket.socket, host: str, more: Iterable[str], token: str | None
+) -> tuple[frozenset[str], bool]:
+    """Return the names a server is asked by, and whether any address is one.
+
+    Beyond loopback, OptionError without a token.
+    """
+    address = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+    names = {*LOOPBACK, str(address), host.lower().rstrip("."), *(one.lower() for one in more)}
+    if address.is_loopback:
+        return frozenset(names), False
+    if token is None:
+        raise OptionError(
+            f"{host} is reached from other machines, so the server needs a token",
+            hint="Give --token-file FILE, or set PAW_SERVE_TOKEN.",
+        )
+    own = socket.gethostname().lower().removesuffix(".local")
+    return frozenset({*names, own, f"{own}.local"}), address.is_unspecified
