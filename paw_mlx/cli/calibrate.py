@@ -13,7 +13,7 @@ from .. import formats, hub, kept_cases, store
 from ..cases import read_cases
 from ..errors import OptionError, listed
 from ..output import Labels
-from ..profiles import find_profile
+from ..profiles import Profile, find_profile
 from ..words import counted
 from . import reliability
 from .command import Command
@@ -27,6 +27,7 @@ from .voice import say, status
 if TYPE_CHECKING:
     from ..calibration import Calibration, Fit, Threshold
     from ..functions import Function
+    from ..program import Program
 
 
 @click.command(cls=Command)
@@ -85,7 +86,7 @@ def command(
             confidence=confidence,
             on_case=status.counting(len(rows)),
         )
-        where = _keep(fn, found, otherwise, path, place)
+        where = _keep(fn, found, otherwise, path, place, base)
     if chosen and where["path"]:
         say(f"outputs are one of {listed(chosen, 12)} from now on")
     if plot:
@@ -121,22 +122,24 @@ def _find_place(program: str, path: Path, output: Path | None) -> Path | str:
 
 
 def _keep(
-    fn: Function, found: Calibration, otherwise: str | None, source: Path, place: Path | str
+    fn: Function,
+    found: Calibration,
+    otherwise: str | None,
+    source: Path,
+    place: Path | str,
+    base: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the program with what was found; return where, and in which words.
 
     A threshold is not taken away: without a new one, a program that has one stays as it is.
     """
-    from ..interpreter import Interpreter
-
     before = fn.program.output
     assert isinstance(before, Labels)
-    assert isinstance(fn.runner, Interpreter)
     if found.threshold.value is None and before.threshold is not None:
         say(f"nothing is written: the threshold {before.threshold:.6g} stays")
         return {"path": None}
     program = replace(fn.program, output=found.apply(before, otherwise))
-    profile = find_profile(program.interpreter) or fn.runner.base.profile
+    profile = find_profile(program.interpreter) or _read_profile(program, base)
     if isinstance(place, str):
         version = store.add(program, place, dtype=None, profile=profile)
         path = store.find(f"{place}@v{version}")
@@ -145,6 +148,15 @@ def _keep(
     program = kept_cases.export(program, source)
     formats.save(program, place, dtype=None, layout=layout, profile=profile)
     return {"path": str(place)}
+
+
+def _read_profile(program: Program, base: dict[str, Any]) -> Profile:
+    """Return the sizes of the base that a program ran on, here or in the daemon."""
+    from ..interpreter.base.read import read_source
+
+    reference = base["interpreter"] or program.interpreter
+    path = hub.resolve_base(reference, offline=base["offline"], progress=status)
+    return Profile.from_config(read_source(path).config)
 
 
 def _record(fn: Function, found: Calibration) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def status(as_json: bool) -> None:
 )  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 def logs(lines: int, follow: bool) -> None:
-    """Show the end of the daemon's log: JSON lines, with nobody's inputs."""
+    """Show the end of the daemon's log, which has nobody's inputs."""
     from ..client.places import log_path
 
     path = log_path()
@@ -112,7 +112,7 @@ def logs(lines: int, follow: bool) -> None:
 @command.command(cls=Command)
 @idle_option
 def install(idle_s: float) -> None:
-    """Have the system start the daemon whenever somebody calls (launchd, or systemd).
+    """Have launchd or systemd start the daemon when somebody calls.
 
     It costs nothing while nobody does: the daemon ends, and the next call starts it again.
     """
@@ -127,8 +127,11 @@ def uninstall() -> None:
     """Take back what `install` did."""
     from ..serving.daemon import activation
 
-    for path in activation.uninstall():
+    removed = activation.uninstall()
+    for path in removed:
         click.echo(f"removed {path}")
+    if not removed:
+        say("nothing was installed")
 
 
 @command.command(cls=Command)

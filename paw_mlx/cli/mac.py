@@ -54,8 +54,8 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given = {key: value for key, value in given.items() if value is not None}
         for option in given.keys() - KINDS[kind].options:
             fitting = " or ".join(k for k, each in KINDS.items() if option in each.options)
-            word = "--replace and --show are" if option == "replace" else f"--{option} is"
-            raise click.UsageError(f"{word} for a {fitting}, not for a {kind}")
+            word = "--replace and --show go" if option == "replace" else f"--{option} goes"
+            raise click.UsageError(f"{word} with --as {fitting}, not with {kind}")
         told = tuple(read_labels(labels)) if labels else ()
         request = make_request(name, kind, labels=told, **chosen, **given)
         return command(request=request, **others)
@@ -167,7 +167,7 @@ def ls(as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Remove what was changed by hand, too.")
 @json_option
 def remove(name: str, kind: str | None, yes: bool, force: bool, as_json: bool) -> None:
-    """Remove what was installed of NAME: the files that were written, and nothing else."""
+    """Remove what was installed of NAME, and nothing else."""
     if not yes:
         for entry in installing.chosen_of(register.entries(), name, kind):
             say(f"{entry.kind}: {printable(entry.place)}")

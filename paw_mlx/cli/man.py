@@ -41,12 +41,13 @@ commands take `--help`; with `--json` they print JSON, and their errors are JSON
 
 def page() -> str:
     """Return the page, in man(7)."""
+    top = click.Context(cli, info_name="paw-mlx", **cli.context_settings)
     sections = {
         "NAME": ["paw\\-mlx \\- run fuzzy functions, compiled to small programs, offline"],
         "SYNOPSIS": [r"\fBpaw\-mlx\fR [\fB\-\-version\fR] [\fB\-\-help\fR] \fICOMMAND\fR ..."],
         "DESCRIPTION": _text(_DESCRIPTION),
         "COMMANDS": _listed({f"`{name}`": about for name, about in COMMANDS.items()}),
-        "COMMANDS IN DETAIL": _commands(cli, click.Context(cli, info_name="paw-mlx")),
+        "COMMANDS IN DETAIL": _commands(cli, top),
         "EXIT STATUS": _listed(_EXIT_STATUS),
         "ENVIRONMENT": _environment(),
         "EXAMPLES": [

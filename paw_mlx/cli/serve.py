@@ -66,7 +66,8 @@ def command(
             if as_json:
                 print_json({"url": url, "pid": os.getpid()})
             else:
-                say(f"serving at {url}, workbench at {url}/workbench/ (Control-C ends it)")
+                also = " and all other addresses of this machine" if any_address else ""
+                say(f"serving at {url}{also}, workbench at {url}/workbench/ (Control-C ends it)")
             page = f"{url}/workbench/" + (f"#token={token}" if token else "")
             if token and not as_json:
                 status(f"the workbench with its token: {page}")

@@ -32,7 +32,7 @@ def check_place(request: Request) -> None:
     named = request.into or request.home != Path.home()
     if KINDS[request.kind].needs_home and not (system.is_mac() or named):
         raise OptionError(
-            f"this is no Mac, and only a Mac has a place for a {request.kind}",
+            f"this is no Mac, and only a Mac has a place for --as {request.kind}",
             hint="Write it below another home with --home DIR, or into a folder with --into DIR.",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from .. import hub
@@ -19,9 +19,13 @@ from ..program import Program
 from .residents import Residents
 
 _BASE = ("interpreter", "bits", "group_size", "strict", "offline")
-_REST = (
-    10  # times as long as it took to find no daemon, before one is looked for again: it may hang
-)
+_REST = 10  # times what a look for a daemon took pass until the next one: it may hang
+
+
+class Functions(Protocol):
+    """Whoever gives functions: `Residents`, `Source`, or the daemon's client."""
+
+    def function(self, program: Any, **keywords: Any) -> Function: ...
 
 
 class Source:

@@ -100,7 +100,7 @@ def test_on_a_terminal_it_asks(answer, written, home):
 def test_what_this_machine_has_not_is_one_sentence(call, home):
     done = call("mac", "install", "mail", "--as", "folder-action", "--folder", home, "--yes")
     assert done.returncode == 1
-    assert "error: this is no Mac, and only a Mac has a place for a folder-action" in done.stderr
+    assert "error: this is no Mac, and only a Mac has a place for --as folder-action" in done.stderr
     assert "--home DIR" in done.stderr
     as_json = call("mac", "install", "no", "--as", "raycast", "--json")
     assert json.loads(as_json.stdout)["error"]["code"]
@@ -109,9 +109,12 @@ def test_what_this_machine_has_not_is_one_sentence(call, home):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--as", "finder", "--folder", "x"], "--folder is for a folder-action or launch-agent"),
-        (["--as", "raycast", "--at", "8:30"], "--at is for a launch-agent, not for a raycast"),
-        (["--as", "finder", "--show"], "--replace and --show are for a quick-action"),
+        (
+            ["--as", "finder", "--folder", "x"],
+            "--folder goes with --as folder-action or launch-agent",
+        ),
+        (["--as", "raycast", "--at", "8:30"], "--at goes with --as launch-agent, not with raycast"),
+        (["--as", "finder", "--show"], "--replace and --show go with --as quick-action"),
         (["--as", "launch-agent", "--at", "24:00"], "'24:00' is no time of day, such as 8:30."),
         (["--as", "siri"], "'siri' is not one of 'quick-action'"),
         ([], "Missing option '--as'"),

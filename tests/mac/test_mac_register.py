@@ -232,7 +232,7 @@ def test_a_damaged_register_is_one_sentence_and_stays(damage, home):
 def test_only_a_mac_has_the_places(home, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     for kind in KINDS.keys() - {"raycast", "shortcut"}:
-        with pytest.raises(OptionError, match=f"only a Mac has a place for a {kind}"):
+        with pytest.raises(OptionError, match=f"only a Mac has a place for --as {kind}"):
             installing.check_place(planned("mail", kind, home).request)
     with_folder = planned("mail", "finder", home, into=home / "x").request
     installing.check_place(with_folder)

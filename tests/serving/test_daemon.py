@@ -81,6 +81,15 @@ SAME = {
     "filter": ("filter", "labels", "FOLDER/rows.txt", "--keep", "disk"),
     "test": ("test", "labels", "FOLDER/cases.jsonl"),
     "rank": ("rank", "labels", "FOLDER/rows.txt"),
+    "calibrate": (
+        "calibrate",
+        "one",
+        "FOLDER/cases.jsonl",
+        "--labels",
+        ",".join(LABELS),
+        "-o",
+        "FOLDER/new.paw",
+    ),
 }
 
 
@@ -361,6 +370,8 @@ def test_what_the_system_refuses_leaves_nothing(apart: Place, tmp_path: Path) ->
     assert names == {"paw-mlx.daemon.service", "paw-mlx.daemon.socket"}
     assert apart.paw("daemon", "uninstall", env=env).returncode == 0
     assert not [*(tmp_path / "config").rglob("paw-mlx*")]
+    again = apart.paw("daemon", "uninstall", env=env)
+    assert (again.returncode, again.stdout, again.stderr) == (0, b"", "nothing was installed\n")
 
 
 def test_without_one_python_hears_of_it() -> None:

@@ -39,9 +39,12 @@ def test_it_says_where_it_serves_and_ends_without_a_word() -> None:
 
 def test_a_token_is_in_no_output_that_is_kept() -> None:
     token = "0123456789abcdef"
-    process = start("serve", "--port", 0, env=os.environ | {"PAW_SERVE_TOKEN": token})
+    environment = os.environ | {"PAW_SERVE_TOKEN": token}
+    process = start("serve", "--host", "0.0.0.0", "--port", 0, env=environment)
     try:
-        assert token not in process.stderr.readline().decode()
+        line = process.stderr.readline().decode()
+        assert " and all other addresses of this machine, workbench at http://127.0.0.1:" in line
+        assert token not in line
     finally:
         process.kill()
         stdout, stderr = process.communicate()

@@ -24,7 +24,8 @@ def read_token(file: Path | None) -> str | None:
         try:
             token = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise NotFound(f"cannot read the token in {file}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise NotFound(f"cannot read the token in {file}: {reason}") from error
     where = str(file) if file else "PAW_SERVE_TOKEN"
     if not token and file is None:
         return None

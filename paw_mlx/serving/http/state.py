@@ -6,22 +6,17 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ... import store
 from ...errors import NotFound
 from ...functions import Function
 from ..compiles import Compiles
+from ..source import Functions
 from .metrics import Metrics
 
 T = TypeVar("T")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class Functions(Protocol):
-    """Whoever gives functions: `Residents` in this process, or the daemon's client."""
-
-    def function(self, program: Any, **keywords: Any) -> Function: ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +90,12 @@ def check_stored(reference: str) -> None:
 
     What else a reference may be (a path, a repository) is nothing that HTTP reaches.
     """
-    if not store.is_reference(reference):
-        raise NotFound(
-            f"no program is called {reference[:200]!r}", hint="GET /paw/v1/functions lists them."
-        )
-    store.find(reference)
+    try:
+        if store.is_reference(reference):
+            store.find(reference)
+            return
+    except NotFound:  # whose sentence names a folder, which is nobody's business elsewhere
+        pass
+    raise NotFound(
+        f"no program is called {reference[:200]!r}", hint="GET /paw/v1/functions lists them."
+    )

@@ -40,7 +40,7 @@ from .types import Context, Teller, failure, result_type, tool_type
 
 if TYPE_CHECKING:
     from ..compiles import Compiles
-    from ..http.state import Functions
+    from ..source import Functions
 
 _Offered = dict[str, tuple[Tool, Offer]]
 URI = "paw-mlx://functions/"
