@@ -23,7 +23,7 @@ def check_killed(folder: Path, times: int, seed: int) -> None:
     """Assert that a training which is killed so often ends as an unbroken one."""
     base, out, right = toy.write_base(folder / "base"), folder / "killed", folder / "unbroken"
     toy.make_training(base, right, _recipe(times)).run(lambda step: None)
-    assert _kill_and_end(base, out, times, Random(seed)) > _recipe(times).steps  # some twice
+    assert _kill_and_end(base, out, times, Random(seed)) >= _recipe(times).steps  # some twice
     # What a write was at when it was killed lies under a hidden name, and is swept after a day.
     left = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     assert left == {path.name for path in right.iterdir()}
@@ -51,7 +51,7 @@ def _kill_and_end(base: Path, out: Path, times: int, chance: Random) -> int:
         time.sleep(chance.random() * (step_s if marks[1:] else begin_s))
         assert process.poll() is None, "it ended before it was killed"
         process.kill()
-        process.communicate()
+        steps += len(process.communicate()[0])
     ended = _begin(base, out, times)
     steps += len(ended.communicate(timeout=_LIMIT_S)[0])
     assert ended.returncode == 0

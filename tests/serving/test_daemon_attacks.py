@@ -301,15 +301,14 @@ def test_a_client_that_puts_for_ever_fills_neither_disk_nor_memory(running: Plac
 def test_a_body_as_large_as_may_be_is_refused_in_bounded_memory(running: Place) -> None:
     before, block = rss_bytes(), bytes(1 << 20)
     with ExitStack() as stack:
-        wires = [stack.enter_context(closing(greeted())) for _ in range(4)]
-        for wire in wires:
+        for _ in range(8):
+            wire = stack.enter_context(closing(greeted()))
             wire.send_packed(pack({"op": "put", "id": 1, "key": "huge"}, MAX_BODY_BYTES))
-        for _ in range(40):
-            for wire in wires:
-                wire.socket.settimeout(0.05)
-                with suppress(DaemonError):
+            wire.socket.settimeout(0.5)
+            with suppress(DaemonError):  # only some are read at once
+                for _ in range(60):
                     wire.send_packed(block)
-        assert rss_bytes() - before < 400e6
+        assert rss_bytes() - before < 300e6
     wire = greeted()
     with closing(wire):
         wire.send_packed(pack({"op": "put", "id": 1, "key": "huge"}, MAX_BODY_BYTES))
@@ -371,20 +370,19 @@ def test_streams_that_nobody_reads_are_no_burden(running: Place) -> None:
 
 
 def test_a_storm_of_cancels_leaves_nothing_running(running: Place) -> None:
+    chance = Random(5)
     with closing(greeted()) as wire:
         put(running, wire)
-        for number in range(1, 2000):
-            wire.send(asking(running, number, options={"max_tokens": 200}, stream=number % 2))
+        for number in range(1, 1200):
+            options = {"max_tokens": 200, "temperature": 2.0}
+            wire.send(asking(running, number, options=options, stream=number % 3 == 0))
+            time.sleep(chance.choice([0, 0.0002, 0.001]))
             wire.send({"op": "cancel", "id": number})
-        for stays in (5000, 5001):
-            wire.send(asking(running, stays))
-        ended = set[int]()
-        while not {5000, 5001} <= ended:
-            answer = wire.receive()
-            if answer["op"] == "result":
-                ended.add(answer["id"])
-        wire.send({"op": "status", "id": 9000})
-        while (answer := wire.receive())["op"] != "status":
+        wire.send(asking(running, 5000))
+        while (answer := wire.receive())["id"] != 5000:
             pass
-        assert answer["status"]["num_running"] == 0
-        assert answer["status"]["bases"][0]["idle_s"] < 5
+        assert answer["op"] == "result"
+        time.sleep(0.3)
+        found = status(wire)
+        assert found["num_running"] == 0
+        assert found["bases"][0]["idle_s"] > 0  # nor is anything computed for nobody

@@ -21,7 +21,11 @@ from paw_mlx.client import places
 
 TEXT = "the disk is full"
 NOBODY = 65534
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+PYTHON = "/usr/bin/python3"  # that of the tests may lie where only we can read
+needs_root = pytest.mark.skipif(
+    os.getuid() != 0 or not Path(PYTHON).exists(),
+    reason="only root can be another user, whom this Python lets run it",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,7 @@ def open_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def as_nobody(code: str, *words: object) -> subprocess.CompletedProcess[bytes]:
     """Run Python as a user who has nothing to do with us."""
-    command = ["/usr/bin/python3", "-c", code, *map(str, words)]
+    command = [PYTHON, "-c", code, *map(str, words)]
     return subprocess.run(
         command, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, timeout=60
     )
@@ -51,8 +55,6 @@ def as_nobody(code: str, *words: object) -> subprocess.CompletedProcess[bytes]:
 def test_another_user_is_hung_up_on_even_where_the_folder_is_open(
     apart: Place, open_home: Path
 ) -> None:
-    if not Path("/usr/bin/python3").exists():
-        pytest.skip("no Python that another user could run")
     moved = replace_home(apart, open_home)
     with moved.daemon():
         code = (
@@ -64,7 +66,8 @@ def test_another_user_is_hung_up_on_even_where_the_folder_is_open(
         places.folder().chmod(0o777)
         places.socket_path().chmod(0o777)
         refused = as_nobody(code, places.socket_path())
-        assert refused.stdout == b"b''\n" or b"BrokenPipe" in refused.stderr
+        ends = (b"b''\n", b"BrokenPipeError", b"ConnectionResetError")
+        assert any(end in refused.stdout + refused.stderr for end in ends)
         log = places.log_path().read_text()
         assert '"event": "refused", "uid": 65534' in log
         places.folder().chmod(0o700)
@@ -80,7 +83,7 @@ def test_another_users_socket_is_not_talked_to(apart: Place, open_home: Path) ->
         "print('listens', flush=True)\n"
         "while True: print(s.accept()[0].recv(100), flush=True)"
     )
-    command = ["/usr/bin/python3", "-c", code, str(places.socket_path())]
+    command = [PYTHON, "-c", code, str(places.socket_path())]
     with subprocess.Popen(
         command, user=NOBODY, group=NOBODY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as listening:
