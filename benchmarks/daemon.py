@@ -40,6 +40,7 @@ CLIENTS = 32
 ROUNDS = 20
 COLD_ROUNDS = 3
 _IDLE_S = 600.0
+_REST_S = 0.4  # a BLAS's threads spin for a while after their work, in the others' way
 
 
 @click.command()
@@ -110,7 +111,7 @@ def measure_warm(fn: Function, words: Sequence[str], text: str) -> dict[str, obj
         "run_s": lambda: _run(*words),
         "python_s": lambda: subprocess.run([sys.executable, "-c", ""], check=True),
     }
-    rounds = [[_seconds(way) for way in ways.values()] for _ in range(ROUNDS + 2)][2:]
+    rounds = [[_rested_seconds(way) for way in ways.values()] for _ in range(ROUNDS + 2)][2:]
     took = dict(zip(ways, map(median, zip(*rounds, strict=True)), strict=True))
     return {**took, "run_overhead_ms": 1000 * (took["run_s"] - took["call_s"])}
 
@@ -143,6 +144,11 @@ def measure_clients(fn: Function, path: Path, base: str, texts: Sequence[str]) -
 
 def _run(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "paw_mlx", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def _rested_seconds(work: Callable[[], object]) -> float:
+    time.sleep(_REST_S)
+    return _seconds(work)
 
 
 def _seconds(work: Callable[[], object]) -> float:
