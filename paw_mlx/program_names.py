@@ -76,6 +76,15 @@ def versions_in(folder: Path) -> list[int]:
     return [int(match[1]) for match in matches if match]
 
 
+def find_file(reference: str) -> Path | None:
+    """Return the file of `name` (its current version) or `name@vN`; None if it is not there."""
+    name, version = split(reference)
+    folder = folder_of(name)
+    versions = versions_in(folder)
+    number = version or current_in(folder, versions)
+    return file_of(folder, number) if number in versions else None
+
+
 def name_of(path: Path) -> str | None:
     """Return the name under which a program's file is stored; None if it lies elsewhere."""
     path, inside = path.resolve(), root().resolve()

@@ -113,13 +113,8 @@ def parse(words: Sequence[str]) -> Asked | None:
 
 def _find(reference: str) -> Path | None:
     """Return a program's file, by its name in the store or its path; None if it is elsewhere."""
-    if program_names.is_reference(reference):
-        name, version = program_names.split(reference)
-        folder = program_names.folder_of(name)
-        versions = program_names.versions_in(folder)
-        number = version or program_names.current_in(folder, versions)
-        if number in versions:
-            return program_names.file_of(folder, number)
+    if program_names.is_reference(reference) and (stored := program_names.find_file(reference)):
+        return stored
     path = Path(reference)
     return path if path.suffix == ".paw" and exists(path) and path.is_file() else None
 

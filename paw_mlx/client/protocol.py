@@ -38,6 +38,14 @@ PROTOCOL = 1  # raised when messages change their meaning
 MAX_JSON_BYTES = 32 << 20  # an input, above all
 MAX_BODY_BYTES = 256 << 20  # a program
 HELLO_BYTES = 1024  # a client's hello at most
+# On what a program is run, as a request says it: keywords of `paw_mlx.function`.
+BASE: dict[str, type] = {
+    "interpreter": str,
+    "bits": int,
+    "group_size": int,
+    "strict": bool,
+    "offline": bool,
+}
 HEAD = struct.Struct(">4sII")
 _MAGIC = b"PAWD"
 HELLO = {"op": "hello", "protocol": PROTOCOL, "version": VERSION}

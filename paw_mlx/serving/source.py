@@ -11,6 +11,7 @@ from .. import hub
 from ..client.connection import base_record
 from ..client.contents import Contents
 from ..client.link import Link
+from ..client.protocol import BASE
 from ..client.runner import DaemonRunner
 from ..client.wire import find_wanted
 from ..errors import DaemonError, FormatError
@@ -18,7 +19,6 @@ from ..functions import Function
 from ..program import Program
 from .residents import Residents
 
-_BASE = ("interpreter", "bits", "group_size", "strict", "offline")
 _REST = 10  # times what a look for a daemon took pass until the next one: it may hang
 
 
@@ -77,7 +77,7 @@ class Source:
             return self._link
 
     def _remote(self, link: Link, program: str | Program, keywords: dict[str, Any]) -> Function:
-        base = base_record({name: keywords.pop(name, None) for name in _BASE})
+        base = base_record({name: keywords.pop(name, None) for name in BASE})
         if isinstance(program, Program):
             found = program
         else:

@@ -28,6 +28,7 @@ from ..program_names import (
     check_name,
     current_in,
     file_of,
+    find_file,
     folder_of,
     is_name,
     is_reference,
@@ -140,11 +141,10 @@ def find(reference: str) -> Path:
 
     NotFound says where it looked.
     """
+    if path := find_file(reference):
+        return path
     name, version = split(reference)
-    versions = _known(name)
-    if version is not None and version not in versions:
-        raise _no_version(name, versions, f"v{version}")
-    return file_of(folder_of(name), version or current_in(folder_of(name), versions))
+    raise _no_version(name, _known(name), f"v{version}")
 
 
 def current(name: str) -> int:

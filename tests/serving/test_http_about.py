@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from http_servers import Served, http_server, store_functions, write_base
+from http_servers import Served
 
 from paw_mlx.serving.compiles import Compiles
 from paw_mlx.serving.http.app import make_app
@@ -16,18 +13,6 @@ from paw_mlx.serving.http.state import State
 from paw_mlx.serving.residents import Residents
 
 SECRET = "the disk of Mrs Picnic is full"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def server(base: Path) -> Iterator[Served]:
-    store_functions(base)
-    with http_server() as served:
-        yield served
 
 
 def test_numbers_count_calls_and_hold_no_inputs(server: Served) -> None:

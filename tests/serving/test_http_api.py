@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from http_servers import LONG, Served, http_server, store_functions, write_base
+from http_servers import LONG, Served, http_server, store_functions
 from toy_served import SPEC, Toy
 
 import paw_mlx as paw
@@ -22,18 +21,6 @@ from paw_mlx.serving.residents import Residents
 
 TEXTS = ["the disk is full", "spring picnic", "the server is down", "привет 🌍", ""]
 EIGHT = {"max_tokens": 8}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def server(base: Path) -> Iterator[Served]:
-    store_functions(base)
-    with http_server() as served:
-        yield served
 
 
 @pytest.mark.parametrize(

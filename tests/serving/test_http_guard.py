@@ -7,13 +7,12 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from http_servers import LONG, Served, http_process, http_server, store_functions, write_base
+from http_servers import LONG, Served, http_process, http_server, store_functions
 from shell import paw
 
 from paw_mlx import settings
@@ -21,18 +20,6 @@ from paw_mlx.serving.http.state import Limits
 
 RUN = "/paw/v1/run/words"
 TOKEN = "0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def server(base: Path) -> Iterator[Served]:
-    store_functions(base)
-    with http_server() as served:
-        yield served
 
 
 def status_of(answer: bytes) -> int:

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from http_servers import LABELS, Served, http_server, store_functions, write_base
+from http_servers import LABELS, Served
 
 import paw_mlx as paw
 
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def server(base: Path) -> Iterator[Served]:
-    store_functions(base)
-    with http_server() as served:
-        yield served
 
 
 def said(text: object, model: str = "words", **more: Any) -> dict[str, Any]:

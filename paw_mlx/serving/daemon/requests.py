@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ...client.protocol import BASE
 from ...errors import FormatError, OptionError
 from ...functions import Function
 from ...interpreter.drift import drift_warnings
@@ -21,13 +22,6 @@ from .programs import Programs
 
 Message = dict[str, Any]
 _MAX_KEY_CHARS = 200
-_BASE: dict[str, type] = {
-    "interpreter": str,
-    "bits": int,
-    "group_size": int,
-    "strict": bool,
-    "offline": bool,
-}
 
 
 @dataclass
@@ -61,10 +55,10 @@ def find_function(house: House, asked: Message) -> Function | None:
     program = house.programs.get(key_of(asked), asked.get("output"))
     if program is None:
         return None
-    base = {name: asked[name] for name in _BASE if asked.get(name) is not None}
+    base = {name: asked[name] for name in BASE if asked.get(name) is not None}
     for name, value in base.items():
-        if type(value) is not _BASE[name]:
-            raise FormatError(f"a request's {name} is no {_BASE[name].__name__}")
+        if type(value) is not BASE[name]:
+            raise FormatError(f"a request's {name} is no {BASE[name].__name__}")
     function = house.residents.function(program, **base)
     told = house.doubts.setdefault(program, {})
     if function.runner not in told:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from ...functions import Function
 from ...program import Program
 from ...runner import Options, Result, Runner
+from ..waiting import result_of
 from .state import State
 
 T = TypeVar("T")
@@ -136,21 +137,13 @@ async def run(state: State, reference: str, text: str, options: Options) -> tupl
 
 async def finish(state: State, fn: Function, reference: str, text: str, options: Options) -> Result:
     """Return a function's result for one input; cancelled, it cancels the call."""
-    futures, gone = list[Future[Result]](), False
 
-    def begin() -> None:  # it tokenizes, which takes a while for a long input
-        futures.append(fn.submit(text, options))
-        state.metrics.watch(reference, futures[0])
-        if gone:
-            futures[0].cancel()
+    def submit() -> Future[Result]:  # it tokenizes, which takes a while for a long input
+        future = fn.submit(text, options)
+        state.metrics.watch(reference, future)
+        return future
 
-    try:
-        await state.in_thread(begin)
-        return await asyncio.wrap_future(futures[0])
-    finally:
-        gone = True
-        for future in futures:
-            future.cancel()
+    return await result_of(asyncio.ensure_future(state.in_thread(submit)))
 
 
 async def stream(

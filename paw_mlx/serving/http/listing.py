@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ... import formats, store
+from ...client.stamps import file_key
 from ...errors import PawError
 from ...profiles import base_name
 from ...store import StoredVersion
@@ -42,7 +43,7 @@ class _Known:
     """What programs' files say, each read once."""
 
     def __init__(self) -> None:
-        self._facts: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
+        self._facts: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def all(self) -> list[dict[str, Any]]:
@@ -72,8 +73,7 @@ class _Known:
         } | self._read(shown.path)
 
     def _read(self, path: Path) -> dict[str, Any]:
-        info = path.stat()
-        stamp = (path, info.st_ino, info.st_size, info.st_mtime_ns)
+        stamp = file_key(path)
         with self._lock:
             if stamp in self._facts:
                 return self._facts[stamp]

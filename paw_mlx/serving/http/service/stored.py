@@ -73,24 +73,7 @@ def routes(state: State, programs: Programs) -> list[Route]:
         return JSONResponse({"id": served.id, "slug": slug or None})
 
     async def infer(request: Request) -> Response:
-        found = await read_json(request)
-        served = await state.in_thread(programs.find, text_of(found, "program_id"))
-        text = text_of(found)
-        options = Options(
-            max_tokens=take(found, "max_tokens", int),
-            temperature=take(found, "temperature", float, 0.0),
-        )
-        call = calls.run(state, served.reference, text, options)
-        _, result = await calls.until_gone(request, call)
-        return JSONResponse(
-            {
-                "output": result.text,
-                "program_id": served.id,
-                "tokens_generated": result.output_tokens,
-                "finish_reason": result.finish_reason,
-                "latency_ms": round(result.seconds * 1000, 1),
-            }
-        )
+        return JSONResponse(await _infer(state, programs, request))
 
     return [
         Route("/api/v1/infer", infer, methods=["POST"]),
@@ -101,6 +84,26 @@ def routes(state: State, programs: Programs) -> list[Route]:
         Route(f"{_PREFIX}/{{ref:path}}", info, methods=["GET"]),
         Route(f"{_PREFIX}/{{ref:path}}", rename, methods=["PATCH"]),
     ]
+
+
+async def _infer(state: State, programs: Programs, request: Request) -> dict[str, Any]:
+    """Run a program on one input, and return what the SDK is told of it."""
+    found = await read_json(request)
+    served = await state.in_thread(programs.find, text_of(found, "program_id"))
+    text = text_of(found)
+    options = Options(
+        max_tokens=take(found, "max_tokens", int),
+        temperature=take(found, "temperature", float, 0.0),
+    )
+    call = calls.run(state, served.reference, text, options)
+    _, result = await calls.until_gone(request, call)
+    return {
+        "output": result.text,
+        "program_id": served.id,
+        "tokens_generated": result.output_tokens,
+        "finish_reason": result.finish_reason,
+        "latency_ms": round(result.seconds * 1000, 1),
+    }
 
 
 def _pack(programs: Programs, served: Served) -> tuple[IO[bytes], int]:
