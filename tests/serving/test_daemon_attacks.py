@@ -113,8 +113,10 @@ def asking(running: Place, number: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def put(running: Place, wire: Wire) -> None:
+    """Put the program `one`; it is there, for every connection, when this returns."""
     path = running.folder / "one.paw"
     wire.send({"op": "put", "id": 0, "key": file_key(path)}, path.read_bytes())
+    status(wire)  # which is answered after what was put before it
 
 
 def status(wire: Wire) -> dict[str, Any]:
