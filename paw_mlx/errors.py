@@ -20,7 +20,7 @@ An exception that is no `PawError` is a bug of ours and keeps its traceback.
     │  ├─ PseudoProgramError            no answer of the pseudo-compiler was one
     │  └─ QueueFull                     too many compiles wait already
     ├─ CallTimeout      (TimeoutError)  a call took longer than it was given
-    ├─ DaemonError      (OSError)       the daemon does not answer, or has gone
+    ├─ DaemonError      (OSError)       a daemon, worker or cluster does not answer, or has gone
     └─ ClosedError      (RuntimeError)  used after close
 
 One thing is no error but a warning: `DriftWarning` (UserWarning), when a program runs on other
@@ -34,14 +34,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_MAX_CHARS = 2000  # of a message or a hint
+
 
 class PawError(Exception):
     """The root: catch it to catch everything raised here on purpose."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_plain(message))
         if hint:
             self.add_note(hint)
+
+    def add_note(self, note: str, /) -> None:
+        """Add a hint, of one line or several."""
+        super().add_note("\n".join(map(_plain, note.split("\n"))))
 
     @property
     def hints(self) -> list[str]:
@@ -59,8 +65,9 @@ class PawError(Exception):
         kind = globals().get(str(record.get("code")))
         if not (isinstance(kind, type) and issubclass(kind, PawError)):
             kind = PawError
-        error = _revive(kind, (str(record.get("message")),))
-        for hint in record.get("hints", ()):
+        error = _revive(kind, (_plain(str(record.get("message"))),))
+        hints = record.get("hints")
+        for hint in hints if isinstance(hints, list) else ():
             error.add_note(str(hint))
         return error
 
@@ -135,7 +142,7 @@ class CallTimeout(PawError, TimeoutError):
 
 
 class DaemonError(PawError, OSError):
-    """The daemon does not answer, or was gone before it did."""
+    """The daemon, a worker or a cluster does not answer, or was gone before it did."""
 
 
 class ClosedError(PawError, RuntimeError):
@@ -144,6 +151,21 @@ class ClosedError(PawError, RuntimeError):
 
 class DriftWarning(UserWarning):
     """A program runs on another base than the one it was compiled for; outputs may differ."""
+
+
+def _plain(text: str) -> str:
+    """Return a sentence as one line of bounded length, without what a terminal would obey.
+
+    Files and libraries have a word in some.
+    """
+    if len(text) > _MAX_CHARS:
+        text = f"{text[: _MAX_CHARS - 200]}…{text[-200:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def _revive(kind: type[PawError], args: tuple[Any, ...]) -> PawError:

@@ -20,8 +20,9 @@ from .files import replacing
 from .formats.untrusted import MAX_TEXT_BYTES
 from .program import Program
 from .progress import Progress, quiet
-from .rows.formats import format_of, open_reader
-from .rows.source import open_input
+from .rows.formats import open_reader
+from .rows.opening import open_source
+from .rows.suffixes import format_of
 from .words import counted
 
 
@@ -112,7 +113,7 @@ def read_file(path: Path) -> list[Case]:
     if format_of(path) != "csv":
         return read_cases(path)
     found = []
-    with open_input(path) as source:
+    with open_source([path]) as source:
         for row in open_reader("csv", source, "input"):
             assert row
             if row.error:

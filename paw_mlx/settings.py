@@ -41,6 +41,7 @@ _PASSED_ON = (
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
 )
+_BLAS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def data_dir() -> Path:
@@ -69,6 +70,12 @@ def blas_library() -> str | None:
 def keep_float32() -> None:
     """Have MLX multiply float32 as float32, unless the user wants TF32. Before it is imported."""
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+
+def hush_ray() -> None:
+    """Have Ray not print that a worker or a node died. Before it is imported."""
+    died = "A worker died or was killed|has been marked dead|Raylet is terminated"
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", died)
 
 
 def device() -> str | None:
@@ -122,6 +129,18 @@ def as_set() -> dict[str, str]:
     They say where things lie, and on what to compute.
     """
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def worker_environment(num_workers: int) -> dict[str, str]:
+    """Return the environment of one of several processes that compute here at once.
+
+    Each BLAS gets its part of the cores, unless the user says how many threads it has.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: a container may have a part only
+    num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    threads = dict.fromkeys(_BLAS_THREADS, str(max(1, num_cores // num_workers)))
+    counted = any(name in os.environ for name in _BLAS_THREADS)
+    return {**os.environ} if counted else os.environ | threads
 
 
 def listen_fds() -> int:

@@ -48,7 +48,7 @@ PLAIN = {"cat", "head", "mkdir", "printf", "tail", "tee"}
 # commands that name it are parsed alone.
 ELSEWHERE = re.compile(
     r"org/name|log-alert|(mine|cooking)\.paw|peft-email|mlx-email|\bemail\.paw|tail -f|\$\(|--base"
-    r"|--bits|test\.jsonl|pull (smollm2-135m|qwen3-0\.6b|paw-4b|me/)|checkpoint\.pt"
+    r"|--bits|--ray|test\.jsonl|pull (smollm2-135m|qwen3-0\.6b|paw-4b|me/)|checkpoint\.pt"
 )
 
 NAMED = {  # what the docs call things

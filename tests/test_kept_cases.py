@@ -425,5 +425,5 @@ def test_a_csv_row_that_is_no_case_is_named(tmp_path: Path, text: str, message: 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         kept_cases.read_file(tmp_path / "missing.csv")
-    with pytest.raises(OptionError, match="neither text nor JSON lines nor csv"):
+    with pytest.raises(OptionError, match="neither text, JSON lines, csv"):
         kept_cases.read_file(tmp_path / "a.xlsx")

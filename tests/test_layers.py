@@ -53,12 +53,14 @@ FLOORS = (
     {"functions", "device"},
     {"machine", "evaluation", "calibration", "client"},
     {"interpreter"},
-    {"convert"},
+    {"convert", "rows.ray"},
     {"compiler"},
     {"teaching", "training"},
     {"benchmarks", "serving"},
     {"cli", "paw_mlx", "__main__", "quick"},
 )
+# A unit within another one, which stands above it.
+INNER = ("rows.ray",)
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 
 # Formats turn bytes into programs: where the bytes come from is not their business.
@@ -94,12 +96,14 @@ THIRD_PARTY = {
         "calibration/",
         "formats/",
         "interpreter/",
+        "rows/ray/",
         "training/",
         "compiler/",
         "convert/",
         "benchmarks/",
     ),
-    "pyarrow": ("benchmarks/accuracy/tasks.py",),
+    "pyarrow": ("benchmarks/accuracy/tasks.py", "rows/"),
+    "ray": ("rows/ray/",),
     "safetensors": ("formats/", "interpreter/", "convert/"),
     "starlette": ("serving/http/",),
     "tokenizers": ("interpreter/", "compiler/"),
@@ -128,8 +132,16 @@ def sources(root: Path) -> Iterator[tuple[str, Path]]:
 
 def unit_of(path: str) -> str:
     """The unit that a module belongs to: a folder, or a module of the top."""
-    first = path.split("/")[0].removesuffix(".py")
+    first, *rest = path.removesuffix(".py").split("/")
+    if inner := named_within(first, rest):
+        return inner
     return "paw_mlx" if first == "__init__" else first
+
+
+def named_within(first: str, rest: list[str]) -> str | None:
+    """The unit within another one that a path or a dotted name leads to."""
+    inner = f"{first}.{rest[0]}" if rest else ""
+    return inner if inner in INNER else None
 
 
 def nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -161,6 +173,7 @@ def import_problems(name: str, path: str) -> Iterator[str]:
     unit = unit_of(path)
     if top == "paw_mlx":
         other = rest[0] if rest and rest[0] in FLOOR else "paw_mlx"
+        other = named_within(other, rest[1:]) or other
         if FLOOR[other] > FLOOR[unit]:
             yield f"imports {other}, which stands on floor {FLOOR[other]}, above {FLOOR[unit]}"
         if (unit, other) in APART:
@@ -301,6 +314,8 @@ def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path, back: str)
             "def f():\n  import mlx_lm",
             ":2 imports mlx_lm",
         ),
+        ("paw_mlx/rows/run.py", "def f():\n  from . import ray", "run.py:2 imports rows.ray,"),
+        ("paw_mlx/rows/run.py", "from .ray.actor import x", "run.py:1 imports rows.ray, which"),
         ("paw_mlx/output.py", "def f():\n  import llguidance", "output.py:2 imports llguidance"),
         ("paw_mlx/training/loop.py", "import torch", "training/loop.py:1 imports torch"),
         (

@@ -13,7 +13,7 @@ import click
 from .. import kept_cases
 from ..errors import PawError
 from ..rows.flow import Outcome
-from ..rows.formats import format_of, open_reader
+from ..rows.formats import open_reader
 from ..rows.row import Reader
 from ..rows.tally import Tally
 from .command import Command
@@ -30,7 +30,7 @@ from .options import (
 )
 from .progress_line import ProgressLine
 from .references import FILE, PROGRAM
-from .rows import input_options, open_file
+from .rows import input_options, open_files
 from .voice import status
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _SHOWN = {
 
 @click.command(cls=Command)
 @click.argument("program", type=PROGRAM)
-@click.argument("inputs", required=False, type=FILE)
+@click.argument("inputs", metavar="[INPUTS]...", nargs=-1, type=FILE)
 @click.option(
     "--cases", metavar="FILE", type=PATH,
     help="Compare with these rows instead; they need no outputs.",
@@ -66,12 +66,13 @@ _SHOWN = {
 @base_options
 def command(
     program: str,
-    inputs: str | None,
+    inputs: tuple[str, ...],
     cases: Path | None,
     cases_field: str | None,
     fail: bool,
     format_: str | None,
     field: str | None,
+    query: str | None,
     max_tokens: int | None,
     overflow: str,
     batch_size: int | None,
@@ -81,7 +82,7 @@ def command(
 ) -> None:
     """Tell whether INPUTS have moved away from the cases that are kept with PROGRAM.
 
-    INPUTS is text, JSON lines or csv with a header; `-`, or no INPUTS in a pipe, is standard
+    INPUTS are files and folders as `map` reads them; `-`, or no INPUTS in a pipe, is standard
     input. PROGRAM runs on the cases and on INPUTS, and the lengths of inputs, what it says and how
     sure it is are compared. It does not tell whether it is right: for that, label some of INPUTS.
     The exit code is 0 whatever is found, but for --fail. Nothing is logged, sent or kept.
@@ -92,10 +93,10 @@ def command(
 
     options = Options(max_tokens, overflow=overflow)
     with (
-        open_file(inputs) as source,
+        open_files(inputs, format_, query=query) as source,
         _open_cases(program, cases, cases_field, base["offline"]) as known,
     ):
-        reader = open_reader(format_ or format_of(source.path) or "lines", source, field)
+        reader = open_reader(format_ or source.format or "lines", source, field, own=False)
         fn = open_function(program, **base, **typed)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?
@@ -124,8 +125,8 @@ def _open_cases(
 ) -> Iterator[Inputs]:
     """Open the cases to compare with: a file's rows, or what is kept with the program."""
     if file:
-        with open_file(str(file)) as source:
-            yield _inputs(open_reader(format_of(file) or "lines", source, field))
+        with open_files((str(file),)) as source:
+            yield _inputs(open_reader(source.format or "lines", source, field, own=False))
         return
     if field:
         raise click.UsageError("--cases-field names a field of --cases FILE")

@@ -23,7 +23,7 @@ from .opening import open_function
 from .options import base_options, batch_option, decode_options, json_option, output_options
 from .progress_line import ProgressLine, notes
 from .references import FILE, PROGRAM
-from .rows import Stdout, open_file
+from .rows import Stdout, open_lines
 from .voice import say, status
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
     on if --keep names what is said --otherwise.
     """
 
-    with open_file(file) as source:
+    with open_lines(file) as source:
         fn = open_function(program, **base, **typed)
         if not as_json and fn.program.output == TEXT:
             _say_unknown_labels(fn.program, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -12,11 +13,12 @@ import click
 
 from ..errors import PawError
 from ..rows.flow import Outcome
-from ..rows.part import Part, part_of
+from ..rows.part import Part
 from ..rows.row import Row, check_probable
-from ..rows.run import RowFiles, identity, is_complete, map_rows
+from ..rows.run import RowFiles, identity, is_complete, map_rows, open_part
 from ..rows.sink import Sink
 from ..rows.tally import Tally
+from ..rows.target import Target, part_of, path_of
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
@@ -30,7 +32,7 @@ from .options import (
 )
 from .progress_line import ProgressLine, notes
 from .references import FILE, PROGRAM
-from .rows import Stdout, file_options, open_file
+from .rows import Stdout, file_options, open_files
 from .specs import check_writable
 from .voice import say
 
@@ -39,12 +41,25 @@ if TYPE_CHECKING:
     from ..runner import Options
 
 
+def _check_address(
+    context: click.Context, option: click.Parameter, address: str | None
+) -> str | None:
+    """Return where a cluster is; BadParameter for what is rather an argument behind --ray."""
+    if address is None or re.fullmatch(r"local|auto|(ray://)?[^/\s]+:\d+", address):
+        return address
+    raise click.BadParameter(
+        f"{address!r} is no address (local, auto, HOST:PORT or ray://HOST:PORT): "
+        "for the default, write --ray behind all arguments, or --ray=local."
+    )
+
+
 @click.command(cls=RowCommand)
 @click.argument("program", type=PROGRAM)
-@click.argument("file", required=False, type=FILE)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=FILE)
 @file_options
 @click.option("--output-field", metavar="NAME", help="Which gets the output.  [default: output]")
 @click.option("--probability-field", metavar="NAME", help="Gets the probability of the label.")
+@click.option("--file-field", metavar="NAME", help="Gets the file that the row stands in.")
 @click.option("--unordered", is_flag=True, help="Rows as they are done, with their number.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run to OUT stopped.")
 @click.option(
@@ -52,22 +67,34 @@ if TYPE_CHECKING:
     help="What to do with a row that fails.",
 )  # fmt: skip
 @batch_option
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1),
+    help="Compute in N processes, each with the base in its memory.",
+)  # fmt: skip
+@click.option(
+    "--ray", metavar="[ADDRESS]", is_flag=False, flag_value="local", callback=_check_address,
+    help="Compute on a Ray cluster: local (the default), auto, HOST:PORT or ray://HOST:PORT.",
+)  # fmt: skip
 @json_option
 @decode_options
 @output_options
 @base_options
 def command(
     program: str,
-    file: str | None,
+    files: tuple[str, ...],
     format_: str | None,
     field: str | None,
-    output: Path | None,
+    query: str | None,
+    output: Target | None,
     output_field: str | None,
     probability_field: str | None,
+    file_field: str | None,
     unordered: bool,
     resume: bool,
     on_error: str,
     batch_size: int | None,
+    workers: int | None,
+    ray: str | None,
     as_json: bool,
     options: Options,
     typed: dict[str, Any],
@@ -75,7 +102,9 @@ def command(
 ) -> None:
     """Run PROGRAM on every row of FILE, and write rows with its outputs.
 
-    FILE is text, JSON lines or csv with a header; `-`, or no FILE in a pipe, is standard input.
+    FILE is text, JSON lines or csv with a header, each perhaps packed (.gz, .zst), Parquet or a
+    table of SQLite; `-`, or no FILE in a pipe, is standard input. Several are read one after the
+    other; a folder stands for the files below it, and 'logs/**/*.gz' for those that match.
     Rows keep their fields and their order; a row that fails is kept with its error, and the
     exit code is 1. An input equal to one of the last 8,192 different ones is not computed again.
     With -o, an interrupted run goes on with --resume (feed the same standard input again), no
@@ -85,44 +114,45 @@ def command(
     if resume and output is None:
         raise click.UsageError("--resume goes on with a file: give -o OUT")
 
-    with open_file(file) as source:
+    with open_files(files, format_, output, query) as source:
         if output:
-            check_writable(output)
-        files = RowFiles.open(
+            check_writable(path_of(output))
+        rows = RowFiles.open(
             source,
             output,
             format=format_,
             field=field,
             output_field=output_field,
             probability_field=probability_field,
+            file_field=file_field,
             unordered=unordered,
             decided=as_json,
         )
         if resume and output and is_complete(output, source):
             say(f"nothing to resume: {output} is there, {part_of(output)} is not")
             return
-        fn = open_function(program, **base, **typed)
+        fn = open_function(program, **base, **typed, workers=workers, ray=ray)
         if probability_field:
             check_probable(fn.program.output)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?
-            with closing(_open_sink(fn, files, output, options, resume)) as sink:
+            with closing(_open_sink(fn, rows, output, options, resume)) as sink:
                 stop = on_error == "stop"
                 found = map_rows(
-                    fn.runner, fn.program, files, sink, options, batch_size=batch_size, stop=stop
+                    fn.runner, fn.program, rows, sink, options, batch_size=batch_size, stop=stop
                 )
-                _watch(found, files, sink, as_json)
+                _watch(found, rows, sink, as_json)
     if sink.num_failed:
         raise click.exceptions.Exit(1)
 
 
 def _open_sink(
-    fn: Function, files: RowFiles, output: Path | None, options: Options, resume: bool
+    fn: Function, files: RowFiles, output: Target | None, options: Options, resume: bool
 ) -> Sink:
     if output is None:
         return Stdout(files.writer.head)
     job = identity(fn.runner, fn.program, files, options)
-    return Part(output, job, files.writer, resume)
+    return open_part(output, job, files, resume)
 
 
 def _watch(found: Generator[Outcome[Row]], files: RowFiles, sink: Sink, as_json: bool) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from .. import files as disk
 from ..errors import PawError
 from ..rows.flow import Outcome
+from ..rows.packing import replacing_packed
 from ..rows.rank import RankedRow, open_ranked, rank_rows, show_ranked
 from ..rows.row import Row
 from ..rows.run import RowFiles
 from ..rows.tally import Tally
+from ..rows.target import Target, path_of
 from ..words import counted
 from .command import RowCommand
 from .common import to_json
@@ -28,14 +29,14 @@ from .options import (
 )
 from .progress_line import ProgressLine, notes
 from .references import FILE, PROGRAM
-from .rows import Stdout, file_options, open_file
+from .rows import Stdout, file_options, open_files
 from .specs import check_writable, read_labels
 from .voice import say
 
 
 @click.command(cls=RowCommand)
 @click.argument("program", type=PROGRAM)
-@click.argument("file", required=False, type=FILE)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=FILE)
 @click.option(
     "--top", metavar="K", type=click.IntRange(1), help="Only the best rows, and memory for them."
 )
@@ -48,11 +49,12 @@ from .voice import say
 @base_options
 def command(
     program: str,
-    file: str | None,
+    files: tuple[str, ...],
     top: int | None,
     format_: str | None,
     field: str | None,
-    output: Path | None,
+    query: str | None,
+    output: Target | None,
     output_field: str | None,
     labels: str | None,
     overflow: str,
@@ -62,8 +64,8 @@ def command(
 ) -> None:
     """Sort the rows of FILE by what PROGRAM's labels say of them, the first label for the best.
 
-    FILE is text, JSON lines or csv with a header; `-`, or no FILE in a pipe, is standard input. A
-    row's score is the place in the order of the labels where it is expected, by their
+    FILE is what `map` reads, several too; `-`, or no FILE in a pipe, is standard input. A row's
+    score is the place in the order of the labels where it is expected, by their
     probabilities: 1 surely the first, 0 surely the last. Rows keep their fields and get the score;
     lines get it before them. What scores the same stays in order; a row that fails comes last,
     and the exit code is 1. With --json, rows come as objects.
@@ -73,26 +75,26 @@ def command(
     from .. import Options
 
     options = Options(overflow=overflow)
-    with open_file(file) as source:
+    with open_files(files, format_, output, query) as source:
         if output:
-            check_writable(output)
-        files = open_ranked(
+            check_writable(path_of(output))
+        rows = open_ranked(
             source, output, format=format_, field=field, score_field=output_field, as_json=as_json
         )
         fn = open_function(program, labels=chosen, **base)
-        watch = _Watch(files, as_json, all_are_written=top is None)
+        watch = _Watch(rows, as_json, all_are_written=top is None)
         with closing(fn.runner), closing(watch):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?
             ranked = rank_rows(
                 fn.runner,
                 fn.program,
-                files,
+                rows,
                 options,
                 top=top,
                 batch_size=batch_size,
                 on_row=watch.hear,
             )
-    _write(files, ranked, output)
+    _write(rows, ranked, output)
     watch.summarize()
     if watch.tally.num_failed:
         raise click.exceptions.Exit(1)
@@ -130,7 +132,7 @@ class _Watch:
             say(f"{tally.num_failed:,} of {rows} failed")
 
 
-def _write(files: RowFiles, ranked: list[RankedRow], output: Path | None) -> None:
+def _write(files: RowFiles, ranked: list[RankedRow], output: Target | None) -> None:
     """Write the rows to a file, as a whole, or print them."""
     head = b"" if files.written == "lines" else files.writer.head
     if output is None:
@@ -139,6 +141,7 @@ def _write(files: RowFiles, ranked: list[RankedRow], output: Path | None) -> Non
             sink.write(row.number, show_ranked(files, row, answer), False)
         sink.finish()
         return
-    with disk.replacing(output) as temporary, temporary.open("wb") as file:
+    assert isinstance(output, Path)  # tables are refused
+    with replacing_packed(output) as file:
         file.write(head)
         file.writelines(show_ranked(files, row, answer) for row, answer in ranked)

@@ -83,14 +83,8 @@ def open_function(
     """
     link = Link(wire)
     try:
-        contents = None
-        if not isinstance(program, Program):
-            path = hub.resolve_program(
-                str(program), offline=bool(base.get("offline")), progress=progress
-            )
-            contents = Contents.of_file(path) if path.is_file() else None
-            program = formats.load(path)
-        made = retype(program, output, **wishes)
+        loaded, contents = load_program(program, bool(base.get("offline")), progress)
+        made = retype(loaded, output, **wishes)
         if contents:
             link.keep(made, contents)
         runner = DaemonRunner(link, base_record(base), local and (lambda: local(made)))
@@ -100,6 +94,17 @@ def open_function(
         raise
     finalize(runner, link.close)
     return Function(runner, made)
+
+
+def load_program(
+    program: str | PathLike[str] | Program, offline: bool, progress: Progress
+) -> tuple[Program, Contents | None]:
+    """Load a program, and say where its bytes are, if a file has them as they are to be sent."""
+    if isinstance(program, Program):
+        return program, None
+    path = hub.resolve_program(str(program), offline=offline, progress=progress)
+    contents = Contents.of_file(path) if path.is_file() else None  # before it is read
+    return formats.load(path), contents
 
 
 def ask_status(wire: Wire) -> dict[str, Any]:

@@ -38,10 +38,13 @@ class Waiting:
 
 
 class Link:
-    """One connection for any number of threads and programs. `close` hangs up."""
+    """One connection for any number of threads and programs. `close` hangs up.
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire, self._pid = wire, os.getpid()
+    `peer` is how errors call who answers.
+    """
+
+    def __init__(self, wire: Wire, peer: str = "the daemon") -> None:
+        self._wire, self._peer, self._pid = wire, peer, os.getpid()
         self._ids = count(1)
         self._waiting: dict[int, Waiting] = {}
         self._contents: WeakKeyDictionary[Program, Contents] = WeakKeyDictionary()
@@ -75,8 +78,8 @@ class Link:
         """
         if self._pid != os.getpid():
             raise ClosedError(
-                "this process was forked from one that is connected to the daemon",
-                hint="Connect in the child: paw_mlx.connect() again.",
+                f"this process was forked from one that is connected to {self._peer}",
+                hint="Connect again in the child.",
             )
         told = {"key": self._contents_of(program).key, "output": program.output.record()}
         request = {"op": op, "program": told | settings, **(asked or {})}
@@ -101,7 +104,7 @@ class Link:
             return
         with self._lock:
             if self.lost is None:
-                self.lost = ClosedError("the connection to the daemon was closed")
+                self.lost = ClosedError(f"the connection to {self._peer} was closed")
         self._wire.hang_up()
 
     def _ask(self, number: int, waiting: Waiting) -> None:

@@ -1,4 +1,4 @@
-"""The daemon as a `Runner`: the same functions, computed by another process.
+"""The daemon, or a worker, as a `Runner`: the same functions, computed by another process.
 
 When the daemon goes away, what waits is run here instead where `local` says how, once and from
 its beginning, and fails with DaemonError otherwise.
@@ -15,12 +15,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, fields
 from typing import Any
 
-from ..errors import CallTimeout, DriftWarning, PawError
+from ..errors import CallTimeout, DaemonError, DriftWarning, PawError
 from ..output import Decision, Labels, Output, Probabilities
 from ..program import Program
 from ..runner import Options, Pieces, Result, Runner, Stream, check_text
 from .link import Link, Message, Waiting, settle
-from .wire import gone
 
 _LATE_S = 5.0  # after a call's time is up, for the daemon to say so itself
 _RESULT = tuple(f.name for f in fields(Result) if f.name not in ("output", "decision"))
@@ -36,7 +35,7 @@ class DaemonRunner:
         self, link: Link, settings: Message, local: Callable[[], Runner] | None = None
     ) -> None:
         self._link, self.settings, self._local = link, settings, local
-        self._opened: Message = {}
+        self._opening: Future[Message] | None = None
         self._taken: Runner | None = None  # what runs here, once the daemon is gone
         self._lock = threading.Lock()
         if local:
@@ -44,17 +43,26 @@ class DaemonRunner:
 
     def open(self, program: Program) -> None:
         """Have the daemon load a program and its base; what it warns of is warned of here."""
-        self._opened = self._link.request("open", program, self.settings).result()
-        for message in self._opened.get("warnings", ()):
+        self.begin_open(program)
+        for message in self.opened.get("warnings", ()):
             warnings.warn(str(message), DriftWarning, stacklevel=3)
+
+    def begin_open(self, program: Program) -> None:
+        """Have the daemon load a program and its base, and do not wait: `opened` does."""
+        self._opening = self._link.request("open", program, self.settings)
+
+    @property
+    def opened(self) -> Message:
+        """What the daemon said of the base and the program when they were loaded; or its error."""
+        return self._opening.result() if self._opening else {}
 
     @property
     def max_in_flight(self) -> int:
-        return int(self._opened.get("max_in_flight", 16))
+        return int(self.opened.get("max_in_flight", 16))
 
     @property
     def identity(self) -> dict[str, Any]:
-        return dict(self._opened.get("identity", {}))
+        return dict(self.opened.get("identity", {}))
 
     def submit(self, program: Program, text: str, options: Options) -> Future[Result]:
         """Hand over one input, as `Runner` has it."""
@@ -139,7 +147,8 @@ def _begin_again(waiting: Waiting, runner: Runner) -> None:
     """Run a request of a daemon that is gone by another runner, unless it was half answered."""
     request = waiting.request
     if waiting.heard:
-        return settle(waiting.future, gone())
+        error = DaemonError("the process that decoded it went away in the middle of the output")
+        return settle(waiting.future, error)
     if request["op"] == "open":
         told = {"identity": runner.identity, "max_in_flight": runner.max_in_flight}
         return settle(waiting.future, told)
@@ -172,12 +181,12 @@ def _pass_on(answer: Future[Message], result: Future[Result], output: Output) ->
     if not result.set_running_or_notify_cancel():  # whoever waits for it hears of it here
         return
     try:
-        result.set_result(_read_result(answer.result()["record"], output))
+        result.set_result(read_result(answer.result()["record"], output))
     except Exception as error:  # the call's, or a bug of ours: whoever waits hears of it
         result.set_exception(error)
 
 
-def _read_result(record: Message, output: Output) -> Result:
+def read_result(record: Message, output: Output) -> Result:
     """Make a result of its record, as `Result.record` gives it, for outputs of a type."""
     found = {name: record[name] for name in _RESULT}
     decision = None

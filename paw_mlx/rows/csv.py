@@ -11,16 +11,18 @@ from typing import Any
 from ..errors import FieldError, FormatError, PawError
 from ..runner import Result
 from ..words import counted
+from .jsonl import as_base64
 from .records import UNLIMITED, Dialect, Record, mend_records, read_records, split_hint
 from .row import INPUT, Added, Reader, Row, choose_field
 from .source import Input
+from .suffixes import suffix_of
+from .target import Seal
 
 
 class CsvReader:
     """Records after a header. A short one is filled up with empty fields."""
 
     def __init__(self, source: Input, name: str | None) -> None:
-        suffix = source.path.suffix.lower() if source.path else ""
         self.columns: list[str] = []
         self.dialect, self.head, self._index, self.num_rows = Dialect(), "", 0, 0
         self._records: Iterator[Record | None] = iter(())
@@ -28,7 +30,7 @@ class CsvReader:
         first = next(filled, None)
         if first is None:
             return
-        self.dialect = Dialect.of(first, suffix, source.marked, hint)
+        self.dialect = Dialect.of(first, source.suffix, source.marked, hint)
         self._records = mend_records(chain([first], source.lines), self.dialect)
         head = next(record for record in self._records if record)
         self.head = head.text
@@ -70,18 +72,17 @@ class CsvReader:
 
 class CsvWriter:
     """Records: own columns, then output, its label's probability if wanted, error ("code:
-    message") and the row's number."""
+    message"), the row's file and its number."""
 
     def __init__(self, source: Reader, output: Path | None, added: Added) -> None:
         own = source.dialect if isinstance(source, CsvReader) else Dialect()
         self._dialect = _dialect_of(output, own)
+        self.seal: Seal | None = None
         self._columns, self._added = source.columns, added
         self.copies = isinstance(source, CsvReader) and self._dialect == own
-        wanted = added.output, added.probability, added.error, added.row
-        names = [name for name in wanted if name]
         head = source.head if isinstance(source, CsvReader) and self.copies else None
         before = self._dialect.mark + self._dialect.hint
-        self.head = before + self._record(head, source.columns, names)
+        self.head = before + self._record(head, source.columns, added.columns)
         if not source.columns:
             self.head = b""
 
@@ -96,6 +97,8 @@ class CsvWriter:
         added = [text, error]
         if self._added.probability:
             added.insert(1, probability)
+        if self._added.file:
+            added.append(row.file or "")
         if self._added.row:
             added.append(str(row.number))
         own = [_cell(row.fields.get(name)) for name in self._columns]
@@ -126,7 +129,7 @@ class CsvWriter:
 
 def _dialect_of(output: Path | None, own: Dialect) -> Dialect:
     """Return the input's own dialect, unless the output's suffix says how fields are parted."""
-    suffix = output.suffix.lower() if output else ""
+    suffix = suffix_of(output)
     if suffix == ".tsv":
         return own if own.delimiter == "\t" else own.with_delimiter("\t")
     if suffix == ".csv" and own.delimiter == "\t":
@@ -137,4 +140,6 @@ def _dialect_of(output: Path | None, own: Dialect) -> Dialect:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bytes):
+        return as_base64(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

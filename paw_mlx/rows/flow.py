@@ -17,7 +17,7 @@ from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ..errors import ClosedError, OptionError, PawError
+from ..errors import ClosedError, DaemonError, OptionError, PawError
 
 if TYPE_CHECKING:
     from ..program import Program
@@ -57,7 +57,7 @@ def outcomes(
     "nothing at the moment": what is ready is then yielded before it is asked again. So that it
     need not poll, `wake` is called, from another thread, whenever a call has finished. `weigh`
     says how many characters an item holds besides its input.
-    ClosedError, and what is no PawError, is raised.
+    ClosedError, DaemonError, and what is no PawError, is raised.
     """
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"batch_size must be at least 1, not {batch_size}")
@@ -237,11 +237,11 @@ def _most_remembered(result: Result) -> int:
 
 
 def _take_answer(future: Future[Result] | None) -> Result | PawError:
-    """Return what an ended call has brought; ClosedError, and what is no PawError, is raised."""
+    """Return what an ended call has brought; what is no fault of its row is raised."""
     assert future is not None
     try:
         return future.result()
-    except ClosedError:
+    except (ClosedError, DaemonError):  # nobody computes any more: no row's fault
         raise
     except PawError as error:
         return error

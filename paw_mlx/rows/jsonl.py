@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from copy import copy
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from ..errors import FormatError, NotFound, PawError, listed
 from ..output import Schema
 from ..runner import Result
 from .row import INPUT, Added, Reader, Row, choose_field, find_field, free_name
-from .source import Input, decode_line
+from .source import Input, Lines, decode_line
+from .target import Seal
 
 _AHEAD = 64  # rows that are searched for one that is sound
 
@@ -34,7 +37,13 @@ class JsonlReader:
             if text.startswith("{"):
                 self._name = choose_field(name, self.columns)
             break
-        self._lines = chain(ahead, source.lines)
+        self._lines: Lines = chain(ahead, source.lines)
+
+    def read_on(self, source: Input) -> JsonlReader:
+        """Return what reads another source with the same field, whatever its first row has."""
+        reader = copy(self)
+        reader.num_rows, reader._lines = 0, source.lines
+        return reader
 
     def __iter__(self) -> Iterator[Row | None]:
         for line in self._lines:
@@ -70,6 +79,7 @@ class JsonlWriter:
 
     def __init__(self, source: Reader, added: Added) -> None:
         self.copies, self._added = isinstance(source, JsonlReader), added
+        self.seal: Seal | None = None
 
     def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write an object; its own fields as they stand, if they are JSON."""
@@ -79,6 +89,8 @@ class JsonlWriter:
             added[name] = answer.record(hints=False)
         else:
             added = self._gain(row, answer)
+        if self._added.file:
+            added[self._added.file] = row.file
         if self._added.row:
             added[self._added.row] = row.number
         own = (row.raw if self.copies else dumps(row.fields))[:-1].rstrip()
@@ -158,11 +170,16 @@ def dumps(fields: Mapping[str, Any]) -> str:
     return "{" + ", ".join(members) + "}"
 
 
+def as_base64(data: bytes) -> str:
+    """Return bytes as a format of text has them."""
+    return b64encode(data).decode()
+
+
 def _dump(value: Any) -> str:
     """Return JSON as people read it; escaped where it holds half a character."""
     if isinstance(value, JsonText):
         return value
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(as_base64(value) if isinstance(value, bytes) else value, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:

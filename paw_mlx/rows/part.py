@@ -1,8 +1,9 @@
-"""OUT.part: rows on their way to a file OUT, which survive a kill.
+"""OUT.part: rows on their way to a file or a table OUT, which survive a kill.
 
 Rows are appended to OUT.part one by one, each flushed. OUT.part.json says which job they are
-of, and how many of them are errors. When all are there, OUT.part is renamed onto OUT. So a kill
-leaves whole rows and perhaps a cut one, after which the same job can go on.
+of, and how many of them are errors. When all are there, OUT.part is renamed onto OUT, or OUT is
+made of it (`Writer.seal`) as a whole. So a kill leaves whole rows and perhaps a cut one, after
+which the same job can go on.
 """
 
 from __future__ import annotations
@@ -20,17 +21,7 @@ from ..locks import lock, unlock
 from ..words import counted
 from .row import Writer
 from .sink import Sink
-
-
-def part_of(output: Path) -> Path:
-    """Return OUT.part: where OUT is a link, beside the file it leads to."""
-    real = _follow(output)
-    return real.with_name(f"{real.name}.part")
-
-
-def side_of(part: Path) -> Path:
-    """Return OUT.part.json."""
-    return part.with_name(f"{part.name}.json")
+from .target import Target, part_of, path_of, side_of
 
 
 class Part(Sink):
@@ -40,14 +31,14 @@ class Part(Sink):
     resumed, is another job's, or is in use; DiskError if the disk refuses.
     """
 
-    def __init__(self, output: Path, job: dict[str, Any], writer: Writer, resume: bool) -> None:
+    def __init__(self, output: Target, job: dict[str, Any], writer: Writer, resume: bool) -> None:
         super().__init__()
-        self.output, self.path = _follow(output), part_of(output)
+        self.output, self.path, self._seal = output, part_of(output), writer.seal
         self._side = side_of(self.path)
         self._job, self._num_written, self._refused = job, 0, False
         self._first: str | None = None  # a digest of what the input begins with
         with disk_errors(f"write {self.path}"):
-            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_locked(self.path)
             try:
                 self._start(writer, resume)
@@ -87,10 +78,14 @@ class Part(Sink):
             self._append(data)
 
     def finish(self) -> None:
-        """Rename the part onto OUT."""
+        """Rename the part onto OUT, or make OUT of it."""
         with disk_errors(f"write {self.output}"):
             os.fsync(self._file.fileno())
-            self.path.replace(self.output)
+            if self._seal:
+                self._seal(self.path, self.output)
+                self.path.unlink()
+            else:
+                self.path.replace(path_of(self.output))
             self._side.unlink(missing_ok=True)
             unlock(self._file)
 
@@ -155,7 +150,7 @@ class Part(Sink):
                 f"{self._side} does not say which job {self.path} is of",
                 hint=f"Remove {self.path} to begin anew.",
             ) from error
-        if changes := _changes(old, self._job):
+        if changes := differences(old, self._job):
             raise OptionError(
                 f"{self.path} is of another job: {listed(changes)}",
                 hint="Resume with that job's input and options, or remove it to begin anew.",
@@ -170,6 +165,8 @@ class Part(Sink):
                 end += num_bytes
                 if number:
                     self.done.add(number)
+        except OptionError:
+            raise
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise FormatError(
                 f"{self.path} is damaged after {counted(len(self.done), 'row')}",
@@ -186,14 +183,11 @@ class Part(Sink):
         new.replace(self._side)
 
 
-def _follow(output: Path) -> Path:
-    return output.resolve() if output.is_symlink() else output
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Say in words what differs between two jobs; of an input only that it does."""
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if {"input_bytes", "input_head"} & {*names} and "input" not in names:
+    sized = "input_bytes" in old and "input_bytes" in new
+    if sized and {"input_bytes", "input_head"} & {*names} and "input" not in names:
         then, now = (f"{job['input_bytes']:,}" for job in (old, new))
         sizes = f": {then} bytes then, {now} now" if then != now else ""
         return [f"{new['input']} has changed since{sizes}"]

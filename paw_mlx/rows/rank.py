@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PawError
+from ..errors import OptionError, PawError
 from ..output import Schema
 from ..runner import Result
 from .best import take_best
 from .flow import Outcome, outcomes
-from .formats import format_of, open_writer
+from .formats import is_streamed, open_writer
 from .row import Added, Row, check_probable
 from .run import RowFiles
 from .sink import Sink
-from .source import Input
+from .source import Source
+from .target import Target, format_of
 
 if TYPE_CHECKING:
     from ..program import Program
@@ -28,8 +28,8 @@ _NUMBER = Schema.of({"type": "number"})
 
 
 def open_ranked(
-    source: Input,
-    output: Path | None = None,
+    source: Source,
+    output: Target | None = None,
     *,
     format: str | None = None,
     field: str | None = None,
@@ -40,7 +40,11 @@ def open_ranked(
 
     `as_json`: rows are written as JSON lines, whatever they are, unless `output` says otherwise.
     """
-    written = format_of(output) or format or format_of(source.path) or "lines"
+    written = format_of(output) or format or source.format or "lines"
+    if output and not is_streamed(written):
+        raise OptionError(
+            f"{output}: ranked rows are lines, JSON lines or csv", hint="Name it .jsonl or .csv."
+        )
     if written == "lines" and not as_json:
         return RowFiles.open(source, output, format=format, field=field, output_field=score_field)
     name = score_field or "score"
@@ -53,7 +57,7 @@ def open_ranked(
     added = Added.to(files.reader.columns, name, numbered=False)
     if clash := added.clash(files.reader.columns, "the input"):
         raise clash
-    writer = open_writer("jsonl", files.reader, None, added)
+    writer = open_writer("jsonl", source, files.reader, None, added)
     return replace(files, writer=writer, added=added, written="jsonl")
 
 

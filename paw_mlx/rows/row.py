@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FieldError, OptionError, PawError
 from ..output import Labels, Output
 from ..runner import Result
+
+if TYPE_CHECKING:
+    from .target import Seal
 
 INPUT = "input"  # the name of an input that has none
 
@@ -21,7 +24,8 @@ INPUT = "input"  # the name of an input that has none
 class Row:
     """An input and what stands around it; of a malformed row, `fields` hold all its text.
 
-    `raw` is the row as its format writes it, without a line end: fields may be appended.
+    `raw` is the row as its format writes it, without a line end: fields may be appended. `file` is
+    where it stands, if that is one of several.
     """
 
     number: int  # from 1
@@ -29,18 +33,20 @@ class Row:
     error: PawError | None
     fields: Mapping[str, Any]
     raw: str
+    file: str | None = None
 
 
 @dataclass(frozen=True)
 class Added:
-    """The names of what a row gains: its output, or its error, and if wanted its number and its
-    label's probability. `decided`: whether it gets all that was decided by, too."""
+    """The names of what a row gains: its output, or its error, and if wanted its number, its
+    label's probability and its file. `decided`: whether it gets all that was decided by, too."""
 
     output: str
     error: str
     row: str | None
     probability: str | None = None
     decided: bool = False
+    file: str | None = None
 
     @classmethod
     def to(
@@ -50,16 +56,24 @@ class Added:
         numbered: bool,
         probability: str | None = None,
         decided: bool = False,
+        file: str | None = None,
     ) -> Added:
         """Name what is added to those columns; `error` is called so unless a column is."""
         error = free_name("error", columns, output)
-        return cls(output, error, "row" if numbered else None, probability, decided)
+        return cls(output, error, "row" if numbered else None, probability, decided, file)
+
+    @property
+    def columns(self) -> list[str]:
+        """What a table gains, in this order."""
+        names = self.output, self.probability, self.error, self.file, self.row
+        return [name for name in names if name]
 
     def clash(self, columns: Iterable[str], where: str) -> OptionError | None:
-        """Return what is wrong if the output's name, or the number's, is taken."""
+        """Return what is wrong if the name of what is gained is taken."""
         for name, hint in (
             (self.output, "Name another with --output-field."),
             (self.probability, "Name another with --probability-field."),
+            (self.file, "Name another with --file-field."),
             (self.row, "Leave out --unordered."),
         ):
             if name is not None and name in columns:
@@ -78,10 +92,14 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """Rows as bytes, after a `head`. With `copies`, a row's own text is written as it stands."""
+    """Rows as bytes, after a `head`. With `copies`, a row's own text is written as it stands.
+
+    `seal` makes the output of all that was written; None where that is the output.
+    """
 
     head: bytes
     copies: bool
+    seal: Seal | None
 
     def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write a row with its output or its error."""

@@ -1,6 +1,6 @@
 """A program on every row of an input: inputs, outcomes, outputs.
 
-with open_input("mail.csv") as source:
+with open_source(["mail.csv"]) as source:
     files = RowFiles.open(source, Path("out.csv"))
     job = identity(runner, program, files, options)
     with closing(Part(Path("out.csv"), job, files.writer, resume=True)) as sink:
@@ -10,21 +10,21 @@ with open_input("mail.csv") as source:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FieldError, FormatError, OptionError, PawError, listed
+from ..errors import FormatError, OptionError, PawError, listed
 from ..output import TEXT
+from .checks import check_names, check_target
 from .flow import Outcome, outcomes
-from .formats import format_of, open_reader, open_writer
-from .part import part_of, side_of
+from .formats import is_streamed, is_tabular, open_reader, open_writer
+from .part import Part
 from .row import Added, Reader, Row, Writer
 from .sink import Sink
-from .source import Input
+from .source import Source
+from .target import Target, format_of, part_of, path_of, side_of
 
 if TYPE_CHECKING:
     from ..program import Program
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class RowFiles:
     """Rows from an input, and as they are to be written."""
 
-    source: Input
+    source: Source
     reader: Reader
     writer: Writer
     added: Added
@@ -46,13 +46,14 @@ class RowFiles:
     @classmethod
     def open(
         cls,
-        source: Input,
-        output: Path | None = None,
+        source: Source,
+        output: Target | None = None,
         *,
         format: str | None = None,
         field: str | None = None,
         output_field: str | None = None,
         probability_field: str | None = None,
+        file_field: str | None = None,
         unordered: bool = False,
         decided: bool = False,
     ) -> RowFiles:
@@ -60,22 +61,30 @@ class RowFiles:
 
         `format` is the input's (None: by its suffix, else lines), `field` holds the input in it,
         `output_field` gets the output (None: output), `probability_field` its label's probability
-        (None: nothing does). `unordered` rows get their numbers. `decided` rows of JSON lines get
-        all that a label was decided by, as `decision`.
+        and `file_field` the row's file (None: nothing does). `unordered` rows get their numbers.
+        `decided` rows of JSON lines get all that a label was decided by, as `decision`.
         FieldError for a name that cannot be, OptionError for an output that cannot be written.
         """
         if output:
-            _check_output(output, source)
-        format = format or format_of(source.path) or "lines"
-        written = format_of(output) or format
-        _check_names(written, output_field, unordered, probability_field)
-        rows = open_reader(format, source, field)
+            check_target(output, source)
+        format = format or source.format or "lines"
+        written = format_of(output) or (format if output or is_streamed(format) else "jsonl")
+        names = {
+            "--output-field": output_field,
+            "--probability-field": probability_field,
+            "--file-field": file_field,
+        }
+        check_names(written, names, unordered)
+        own = written != "lines" and (written != format or is_streamed(format))
+        rows = open_reader(format, source, field, own=own)
         decided = decided and written == "jsonl"
         output_field = output_field or "output"
-        added = Added.to(rows.columns, output_field, unordered, probability_field, decided)
+        added = Added.to(
+            rows.columns, output_field, unordered, probability_field, decided, file_field
+        )
         if written != "lines" and (clash := added.clash(rows.columns, "the input")):
             raise clash
-        writer = open_writer(written, rows, output, added)
+        writer = open_writer(written, source, rows, output, added)
         return cls(source, rows, writer, added, format, written, field)
 
     @property
@@ -92,6 +101,9 @@ class RowFiles:
             if row.number == 1:
                 sink.begin(row.text)
             if row.number not in sink.done:
+                if self.added.file:
+                    file = row.file or self.source.name
+                    row = replace(row, file=file.encode("utf-8", "replace").decode())
                 yield row, row.error or self._misfit(row) or row.text
 
     def num_rows_after(self, num_before: int) -> int | None:
@@ -99,10 +111,11 @@ class RowFiles:
 
         Until all is read, it is told by the bytes of what was.
         """
-        stat, num_bytes, num_rows = self.source.stat, self.source.num_bytes, self.reader.num_rows
-        if stat is None:
+        num_rows, num_bytes = self.reader.num_rows, self.source.num_bytes
+        if not self.source.stats or not num_bytes:
             return None
-        return max(num_rows, round(num_rows * stat.st_size / num_bytes)) - num_before
+        total = sum(info.st_size for info in self.source.stats)
+        return max(num_rows, round(num_rows * total / num_bytes)) - num_before
 
     def _misfit(self, row: Row) -> PawError | None:
         """Return why a row cannot be written."""
@@ -110,7 +123,7 @@ class RowFiles:
             return None
         if clash := self.added.clash(row.fields, f"row {row.number}"):
             return clash
-        if self.written == "csv" and (more := set(row.fields) - set(self.reader.columns)):
+        if is_tabular(self.written) and (more := set(row.fields) - set(self.reader.columns)):
             return FormatError(f"the first row lacks its fields {listed(sorted(more))}")
         return None
 
@@ -165,11 +178,6 @@ def identity(runner: Runner, program: Program, files: RowFiles, options: Options
 
     What most runs lack (a type, a threshold) is there only if it was given.
     """
-    source = files.source
-    where: dict[str, Any] = {"input": "a pipe"}
-    if source.stat:
-        where["input"] = str(source.path.resolve()) if source.path else source.name
-        where |= {"input_bytes": source.stat.st_size, "input_head": source.digest()}
     decoding = asdict(options)
     del decoding["timeout_s"]  # which changes no output
     typed = {
@@ -178,10 +186,11 @@ def identity(runner: Runner, program: Program, files: RowFiles, options: Options
         "otherwise": decoding.pop("otherwise"),
         "probability_field": files.added.probability,
         "decided": files.added.decided or None,
+        "file_field": files.added.file,
     }
     return {
         "program": program.digest(),
-        **where,
+        **files.source.identity(),
         "format": files.format,
         "output_format": files.written,
         "columns": files.reader.columns,
@@ -194,12 +203,21 @@ def identity(runner: Runner, program: Program, files: RowFiles, options: Options
     }
 
 
-def is_complete(output: Path, source: Input) -> bool:
-    """Return whether a file is there, and nothing to resume; OptionError if its input is newer."""
-    part = part_of(output)
-    if not output.is_file() or part.exists():
+def is_complete(output: Target, source: Source) -> bool:
+    """Return whether a file or a table is there, and nothing to resume.
+
+    OptionError if its input is newer; that of a SQLite table may have rows that are.
+    """
+    part, path = part_of(output), path_of(output)
+    if not path.is_file() or part.exists():
         return False
-    if source.stat and source.stat.st_mtime_ns > output.stat().st_mtime_ns:
+    newest = max((info.st_mtime_ns for info in source.stats), default=0)
+    if format_of(output) == "sqlite":
+        from .sqlite.writer import holds_all
+
+        if not holds_all(output, source, newest):
+            return False
+    elif newest > path.stat().st_mtime_ns:
         raise OptionError(
             f"{output} is older than {source.name}, and there is no {part}",
             hint="Leave out --resume to write it anew.",
@@ -208,24 +226,15 @@ def is_complete(output: Path, source: Input) -> bool:
     return True
 
 
-def _check_output(output: Path, source: Input) -> None:
-    if output.exists() and not output.is_file():
-        raise OptionError(f"cannot write {output}: it is no regular file")
-    if source.stat and output.exists() and os.path.samestat(output.stat(), source.stat):
-        raise OptionError(f"{output} is the input, too", hint="Write to another file.")
+def open_part(output: Target, job: dict[str, Any], files: RowFiles, resume: bool) -> Part:
+    """Open where rows are kept until all are done (`Part`), perhaps with those of an earlier run.
 
+    To a table that is whole, those are added which its input has gained since.
+    """
+    writer = files.writer
+    if resume and files.written == "sqlite":
+        from .sqlite.writer import SqliteWriter
 
-def _check_names(
-    written: str, output_field: str | None, unordered: bool, probability_field: str | None
-) -> None:
-    if written == "lines" and output_field:
-        raise FieldError("--output-field names a field, and lines have none")
-    if written == "lines" and probability_field:
-        raise FieldError("--probability-field names a field, and lines have none")
-    taken = {"error", *(["row"] if unordered else [])}
-    if output_field in taken:
-        raise FieldError(f"--output-field {output_field}: another field has that name")
-    if probability_field in {*taken, output_field or "output"}:
-        raise FieldError(f"--probability-field {probability_field}: another field has that name")
-    if written == "lines" and unordered:
-        raise FieldError("--unordered numbers the rows, and lines have no place for it")
+        assert isinstance(writer, SqliteWriter)
+        writer.go_on(job)
+    return Part(output, job, writer, resume)

@@ -1,6 +1,7 @@
-"""Lines of bytes from a file or a pipe, never more than a little of it in memory.
+"""Where rows come from: a file, several, or a pipe; of text, lines of bytes.
 
-A byte order mark begins a line only where files were joined, so it is no part of any line.
+Never more than a little of it is in memory. A byte order mark begins a line only where files were
+joined, so it is no part of any line.
 
 A pipe may be silent for hours while results wait to be delivered, so a thread reads it, and
 None among its lines means "nothing at the moment".
@@ -14,60 +15,107 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from ..errors import FormatError, NotFound, OptionError, PawError
+from ..errors import FormatError, NotFound, PawError
+from .magic import check_text
+from .packing import Unpacked, find_packing
 from .pipes import read_some
+from .suffixes import format_of, suffix_of
 
 MAX_LINE_BYTES = 16 << 20
 _HEAD_BYTES = 1 << 10  # of a longer line that are kept
 _MAX_AHEAD_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 16
-_BOM, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
 
 Lines = Iterator[bytes | None]
 
 
-class Input:
-    """Lines without byte order marks, and how many bytes of them were read.
+class Source(Protocol):
+    """Where rows come from.
 
-    A regular file has a `stat`, and a `path` unless it is standard input; a pipe has `wake`,
-    which makes `lines` give None.
+    `format` is what its name tells, if it does. `stats` are those of its regular files when it was
+    opened: none of a pipe, which has `wake` instead, to make its rows None. `num_bytes` of them
+    were read.
     """
 
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def format(self) -> str | None: ...
+
+    @property
+    def stats(self) -> Sequence[os.stat_result]: ...
+
+    @property
+    def wake(self) -> Callable[[], None] | None: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes it the same input: `input`, and of files what tells their content."""
+        ...
+
+
+class Input:
+    """A source of lines, from a file (`suffix` is its own, whatever it is packed in) or a pipe."""
+
     def __init__(self, name: str, source: BinaryIO | Pipe, path: Path | None = None) -> None:
-        self.name, self.path = name, path
-        self.num_bytes, self.marked = 0, False
-        self.stat: os.stat_result | None = None
+        self.name, self.suffix = name, suffix_of(path)
+        self.marked, self._path, self._num_bytes = False, path, 0
+        self._unpacked: Unpacked | None = None
+        self.stats: tuple[os.stat_result, ...] = ()
         self.wake: Callable[[], None] | None = None
         if isinstance(source, Pipe):
             self.wake, self.lines = source.wake, self._skip_marks(source)
-        else:
-            self._descriptor, self.num_bytes = source.fileno(), source.tell()
-            self.stat = os.fstat(self._descriptor)
-            chunks = _split(lambda: source.read(_CHUNK_BYTES), name)
-            self.lines = self._skip_marks(chain.from_iterable(chunks))
+            return
+        self._descriptor, self._num_bytes = source.fileno(), source.tell()
+        self.stats = (os.fstat(self._descriptor),)
+        read: Callable[[int], bytes] = source.read
+        if packing := find_packing(self._descriptor, self._num_bytes, name, path):
+            self._unpacked = Unpacked(source, packing, name)
+            read = self._unpacked.read
+        chunks = _split(lambda: read(_CHUNK_BYTES), name)
+        self.lines = self._skip_marks(chain.from_iterable(chunks))
 
-    def digest(self) -> str:
-        """Hash the first MiB of a regular file."""
-        return hashlib.sha256(os.pread(self._descriptor, 1 << 20, 0)).hexdigest()
+    @property
+    def format(self) -> str | None:
+        """The format that its name tells; OptionError for one that nobody reads here."""
+        return format_of(self._path)
+
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes were read, as they lie in the file."""
+        if not self._unpacked:
+            return self._num_bytes
+        return self._unpacked.num_packed * self._num_bytes // max(self._unpacked.num_bytes, 1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return its name; of a regular file also its size, and a hash of its first MiB."""
+        if not self.stats:
+            return {"input": "a pipe"}
+        return {
+            "input": str(self._path.resolve()) if self._path else self.name,
+            "input_bytes": self.stats[0].st_size,
+            "input_head": hashlib.sha256(os.pread(self._descriptor, 1 << 20, 0)).hexdigest(),
+        }
 
     def _skip_marks(self, lines: Lines) -> Lines:
-        """Give the lines without their marks; OptionError for UTF-16."""
+        """Give the lines without their marks; OptionError for what is no text."""
         first = True
         for line in lines:
             if line is None:
                 yield None
                 continue
-            self.num_bytes += line.num_bytes if isinstance(line, Giant) else len(line)
-            if first and line.startswith(_UTF16):
-                raise OptionError(
-                    f"{self.name} is UTF-16",
-                    hint="Convert it, for example with `iconv -f UTF-16 -t UTF-8`.",
-                )
+            self._num_bytes += line.num_bytes if isinstance(line, Giant) else len(line)
+            if first:
+                check_text(line, self.name)
             if line.startswith(_BOM) and not isinstance(line, Giant):
                 self.marked, line = self.marked or first, line.removeprefix(_BOM)
             first = False

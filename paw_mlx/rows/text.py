@@ -8,6 +8,7 @@ from ..errors import PawError
 from ..runner import Result
 from .row import INPUT, Row
 from .source import Input, decode_line
+from .target import Seal
 
 
 class LinesReader:
@@ -35,6 +36,9 @@ class LinesWriter:
 
     head = b""
     copies = False
+
+    def __init__(self) -> None:
+        self.seal: Seal | None = None
 
     def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write an output as one line."""

@@ -14,7 +14,8 @@ import pytest
 from shell import Paw
 
 from paw_mlx import Function
-from paw_mlx.rows.part import Part, part_of
+from paw_mlx.rows.part import Part
+from paw_mlx.rows.target import Target, part_of
 
 WORDS = ["the disk", "server", "picnic", "Friday", "down", "spring", "世界", "all are welcome"]
 TEXTS = [f"{a} {b}" for a in WORDS for b in WORDS]
@@ -59,7 +60,7 @@ def write_rows(file: Path, num_rows: int) -> Path:
     return file
 
 
-def wait_for(process: subprocess.Popen[bytes], out: Path, size: float) -> None:
+def wait_for(process: subprocess.Popen[bytes], out: Target, size: float) -> None:
     """Until a process has written more than so many bytes to OUT.part."""
     part = part_of(out)
     while not (part.exists() and part.stat().st_size > size):

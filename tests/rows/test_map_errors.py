@@ -181,7 +181,7 @@ def test_a_return_inside_a_record_is_said_in_words(run: Paw, tmp_path: Path) -> 
         ("a.jsonl", '"a"', ["--output-field", "row", "--unordered"], 2, "--output-field row"),
         ("a.jsonl", '"a"', ["--output-field", "error"], 2, "--output-field error"),
         ("a.csv", "a,a,b\n1,2,3\n", ["--field", "b", "-o", "out.tsv"], 1, "twice"),
-        ("a.json", "[]", [], 1, "a.json is neither text nor JSON lines nor csv"),
+        ("a.json", "[]", [], 1, "a.json is neither text, JSON lines, csv"),
         ("a.txt", "x", ["-o", "out.XLSX"], 1, "out.XLSX is neither text"),
     ],
 )

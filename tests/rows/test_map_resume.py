@@ -13,9 +13,10 @@ import tiny
 from row_files import by_number, interrupted, wait_for, write_rows
 from shell import Paw, paw, start
 
-from paw_mlx.rows.part import Part, part_of, side_of
+from paw_mlx.rows.part import Part
 from paw_mlx.rows.run import RowFiles
 from paw_mlx.rows.source import open_input
+from paw_mlx.rows.target import part_of, side_of
 from paw_mlx.runner import Result
 
 

@@ -13,19 +13,21 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from paw_mlx.errors import DiskError, FieldError, InputTooLong, OptionError, PawError
 from paw_mlx.output import Labels
 from paw_mlx.program import Program, Template
+from paw_mlx.rows import part
 from paw_mlx.rows.filter import filter_lines
-from paw_mlx.rows.part import Part, part_of
+from paw_mlx.rows.part import Part
 from paw_mlx.rows.run import RowFiles, identity, is_complete, map_rows
 from paw_mlx.rows.sink import Stream
 from paw_mlx.rows.source import open_input
 from paw_mlx.rows.tally import Tally
+from paw_mlx.rows.target import part_of
 from paw_mlx.runner import Options, Result
 
 PROGRAM = Program(Template("", ""), None, "nobody/nothing")
@@ -250,3 +252,39 @@ def test_rows_and_functions_need_no_mlx() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert {"mlx", "click", "tokenizers"}.isdisjoint(json.loads(done.stdout))
+
+
+def test_rows_are_on_the_disk_before_they_take_the_outputs_place(
+    sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a machine that loses its power has the name, and nothing in it."""
+    map_to(sheet, tmp_path / "calm.csv")
+    out, synced = tmp_path / "out.csv", []
+
+    def fsync(number: int) -> None:
+        assert not out.exists()
+        synced.append(os.pread(number, 1 << 20, 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    map_to(sheet, out)
+    assert out.read_bytes() == (tmp_path / "calm.csv").read_bytes() == synced[-1]
+
+
+def test_a_part_that_another_run_finished_meanwhile_is_left_alone(
+    sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its opening and its lock, and a third run began."""
+    map_to(sheet, tmp_path / "calm.csv")
+    out, lock, asked = tmp_path / "out.csv", part.lock, []
+
+    def late(file: IO[bytes], path: Path, **how: Any) -> None:
+        asked.append(path)
+        if len(asked) == 1:
+            path.replace(out)
+            path.write_bytes(b"")
+        lock(file, path, **how)
+
+    monkeypatch.setattr(part, "lock", late)
+    map_to(sheet, out)
+    assert len(asked) == 2
+    assert out.read_bytes() == (tmp_path / "calm.csv").read_bytes()

@@ -11,9 +11,10 @@ from row_files import table
 from test_run import PROGRAM, Shouting
 
 from paw_mlx.errors import FieldError
-from paw_mlx.rows.part import Part, part_of, side_of
+from paw_mlx.rows.part import Part
 from paw_mlx.rows.run import RowFiles, map_rows
 from paw_mlx.rows.source import open_input
+from paw_mlx.rows.target import part_of, side_of
 from paw_mlx.runner import Options
 
 

@@ -37,7 +37,7 @@ class Server:
     """One daemon: `serve` returns when it was stopped, or nobody came for `leave_s`.
 
     A base leaves memory after `idle_s` without a call. It stops, too, when its socket is not there
-    any more: nobody could reach it.
+    any more: nobody could reach it. A worker does without a socket: it has one client to `attend`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Server:
         folder: Path,
         log: Log,
         *,
-        idle_s: float,
+        idle_s: float | None = None,
         leave_s: float | None = None,
         is_there: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -83,9 +83,7 @@ class Server:
         await self._stopping.wait()
         server.close()
         ticking.cancel()
-        await self._end()
-        self._house.residents.close()
-        self._house.programs.clear()
+        await self.end()
         self._log("stopped", calls=self._house.num_calls)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,6 +100,13 @@ class Server:
             self._log("refused", uid=uid, clients=len(self._sessions))
             writer.close()
             return
+        await self._talk(reader, writer)
+
+    async def attend(self, connection: socket.socket) -> None:
+        """Answer one client, who is connected already, until it hangs up."""
+        await self._talk(*await asyncio.open_unix_connection(sock=connection))
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(self._house, reader, writer)
         self._sessions.add(session)
         try:
@@ -123,13 +128,15 @@ class Server:
             if left or not self._is_there():
                 self._stopping.set()
 
-    async def _end(self) -> None:
-        """Let calls end, then hang up."""
+    async def end(self) -> None:
+        """Let calls end, then hang up and give the memory back."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown(cancel_futures=True)
         self._streams.shutdown(cancel_futures=True)
+        self._house.residents.close()
+        self._house.programs.clear()
 
     def _status(self) -> dict[str, Any]:
         bases = [

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +24,6 @@ from ...rows.jsonl import dumps
 from ...rows.run import RowFiles
 from ...rows.run import map_rows as run_rows
 from ...rows.sink import Sink
-from ...rows.source import Input
 from .body import options_in
 from .calls import Outlet, pour, while_asked
 from .errors import tell, too_many
@@ -45,7 +44,7 @@ def routes(state: State, root: str) -> list[Route]:
 
         def work(body: _Body, outlet: Outlet[bytes]) -> None:
             outlet.on_gone(body.leave)
-            files = RowFiles.open(cast(Input, body), format="jsonl")
+            files = RowFiles.open(body, format="jsonl")
             asked = while_asked(fn, outlet, state, reference)
             for _ in run_rows(asked.runner, fn.program, files, _Sink(outlet), options):
                 pass
@@ -135,12 +134,12 @@ class _Body:
     `wake` ends a wait for the next line with None, as a pipe's does.
     """
 
-    name, path, stat = "the body", None, None
+    name, format, stats, num_bytes = "the body", "jsonl", (), 0
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max, self._loop = max_line_bytes, asyncio.get_running_loop()
         self._lines: deque[bytes] = deque()
-        self.num_bytes = self._held = 0
+        self._held = 0
         self._woken = self._ended = False
         self._error: PawError | None = None
         self._changed, self._room = threading.Condition(), asyncio.Event()
@@ -170,6 +169,10 @@ class _Body:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def identity(self) -> dict[str, Any]:
+        """Return that nothing tells it from another."""
+        return {"input": self.name}
 
     def leave(self) -> None:
         """End the lines: nobody needs the answers."""

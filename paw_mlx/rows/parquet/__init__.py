@@ -1,0 +1,8 @@
+"""Rows in Parquet files, with pyarrow: import nothing from here before `packing.import_arrow`.
+
+source   a file, checked before anything of it is trusted, and what pyarrow's errors mean
+reader   its rows, as other formats have theirs; values: what each type is in JSON
+groups   batches of rows on their way to a file, in row groups of bounded bytes
+beside   what rows gained, written beside the columns that they were read from
+alone    rows of other formats, whose columns' types are found first
+"""
