@@ -23,7 +23,7 @@ import mlx.core as mx
 from paw_mlx import settings
 from paw_mlx.convert.mapper import convert_mapper
 from paw_mlx.convert.upstream import Upstream, read_upstream
-from paw_mlx.errors import DiskError, FormatError, NotFound, OptionError, listed
+from paw_mlx.errors import FormatError, NotFound, OptionError, listed
 from paw_mlx.files import replacing
 from paw_mlx.formats.checkpoint import (
     CONVERTED,
@@ -35,7 +35,7 @@ from paw_mlx.formats.checkpoint import (
 )
 from paw_mlx.formats.tensors import safetensors_index
 from paw_mlx.interpreter.base.packing import PACKED_BITS, PARTS
-from paw_mlx.interpreter.base.tensors import load_tensors
+from paw_mlx.interpreter.base.tensors import load_tensors, save_tensors
 from paw_mlx.locks import locked
 from paw_mlx.progress import Progress, advance, quiet
 
@@ -138,11 +138,7 @@ def _write_weights(upstream: Upstream, partial: Path, bits: int, progress: Progr
         of = f"layer {i} of {upstream.num_layers}" if i else "the embedding"
         advance(progress, i, len(shards), f"converting {of}")
         tensors = _make_shard(upstream, names, bits)
-        with replacing(path) as temporary:
-            try:
-                mx.save_safetensors(str(temporary), tensors, {"format": "mlx"})
-            except RuntimeError as error:
-                raise DiskError(f"cannot write {path}: {error}") from error
+        save_tensors(path, tensors, {"format": "mlx"})
         del tensors  # before the next are made
         mx.clear_cache()
     advance(progress, len(shards), len(shards))

@@ -17,6 +17,7 @@ from .errors import AdapterMismatch, FormatError, listed
 from .families import FAMILIES, MAX_LAYERS, Family, family_of
 
 _CHATML = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+MAX_SIZE = 1 << 24  # of what a config counts, and of a matrix's rows and columns
 _NO_THINKING = "<think>\n\n</think>\n\n"
 
 
@@ -42,7 +43,8 @@ class Profile:
         family = family_of(config)
         try:
             sized = _sizes(config)
-            _size(config, "vocab_size", 1)  # the model wants it, an adapter does not
+            if "vocab_size" in config:  # the model wants it, an adapter does not
+                _size(config, "vocab_size")
         except KeyError as error:
             raise FormatError(f"the base's config lacks {error}") from error
         layers, heads, kv_heads = (
@@ -52,6 +54,11 @@ class Profile:
             raise FormatError(
                 f"the base's config gives {layers} layers (at most {MAX_LAYERS}), {heads} heads "
                 f"and {kv_heads} key-value heads"
+            )
+        if (widest := max(map(max, sized["shapes"].values()))) > MAX_SIZE:
+            raise FormatError(
+                f"the base's config gives a matrix of {widest:,} rows or columns, "
+                f"and at most {MAX_SIZE:,} are known"
             )
         hidden = config.get("n_embd") or config["hidden_size"]
         derived = cls(name or f"{family.name}-{layers}x{hidden}", family, **sized)
@@ -118,7 +125,7 @@ def _size(config: Mapping[str, Any], key: str, default: int | None = None) -> in
     """Return a size of an unchecked config; KeyError if it is absent without a default."""
     value = config[key] if default is None else config.get(key)
     value = default if value is None else value
-    if type(value) is not int or not 0 < value <= 1 << 24:
+    if type(value) is not int or not 0 < value <= MAX_SIZE:
         raise FormatError(f"the base's config gives {key} as {value!r}, which is no size")
     return value
 

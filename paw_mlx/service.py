@@ -64,7 +64,7 @@ def _resolve(slug: str, url: str, key: str) -> str:
         data = _read(response, where)
     try:
         program_id = str(json.loads(data)["program_id"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HubError(f"{url} answered without a program_id for {slug}") from error
     if not _ID.fullmatch(program_id):
         raise HubError(f"{url} answered with a malformed program_id for {slug}")

@@ -24,6 +24,7 @@ from paw_mlx.adapter import Adapter, Lora, Matrix, Site
 from paw_mlx.program import Program, Template
 
 COMMIT = "c0ffee" * 6 + "c0ff"
+_LARGE = (".safetensors", ".gguf", ".paw", ".pt", ".bin")  # kept in Git LFS
 _ROUTE = re.compile(
     r"(?P<api>/api)?(?P<kind>/models|/datasets)?/(?P<repo>[^/]+/[^/]+)"
     r"/(?P<what>revision|tree|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.+))?"
@@ -52,6 +53,8 @@ class Hub:
     datasets: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)  # files whose connection breaks midway
+    damaged: set[str] = field(default_factory=set)  # files that come with a bit turned over
+    plain_tags: bool = False  # ETags as some mirrors have them: SHA-1 of the bytes alone
     log: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     url: str = ""
 
@@ -124,11 +127,18 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
 
 
 def _tree_row(name: str, data: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": name, "size": len(data), "oid": _etag(data)}
+    row = {"type": "file", "path": name, "size": len(data), "oid": _git_hash(data)}
+    if not name.endswith(_LARGE):
+        return row
+    return row | {"lfs": {"oid": _etag(name, data), "size": len(data), "pointerSize": 130}}
 
 
-def _etag(data: bytes) -> str:
-    return hashlib.sha1(data).hexdigest()
+def _etag(name: str, data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if name.endswith(_LARGE) else _git_hash(data)
+
+
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def _send_file(
@@ -138,7 +148,10 @@ def _send_file(
         send(handler, 404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         return
     data = files[name]
-    headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": COMMIT}
+    etag = hashlib.sha1(data).hexdigest() if hub.plain_tags else _etag(name, data)
+    headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+    if name in hub.damaged:
+        data = bytes([data[0] ^ 1]) + data[1:]
     start = int(handler.headers.get("Range", "bytes=0-")[len("bytes=") :].split("-")[0])
     if name in hub.cut and handler.command == "GET":
         if start:

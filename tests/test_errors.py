@@ -72,3 +72,36 @@ def test_a_hint_and_an_answer_are_kept() -> None:
     assert error.hints[1:] == ["The last answer was:\nI cannot."]
     error = pickle.loads(pickle.dumps(PawError("it is wrong", hint="Turn it round.")))
     assert error.hints == ["Turn it round."]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("two\nlines\r\n\tand more", "two lines   and more"),
+        ("\x1b[2J\x07 clears", "\\x1b[2J\\x07 clears"),
+        ("\u202eright to left", "\\u202eright to left"),
+        ("half \ud800", "half \\ud800"),
+        ("a\u00a0blank, été 🌍", "a blank, été 🌍"),
+    ],
+)
+def test_a_sentence_is_one_line_that_no_terminal_obeys(said: str, told: str) -> None:
+    error = PawError(said, hint=said)
+    error.add_note(said)
+    assert str(error) == told
+    assert "".join(error.hints[0].split()) == "".join(told.split())
+    assert all(c.isprintable() or c == "\n" for hint in error.hints for c in hint)
+    assert str(PawError.of({"code": "PawError", "message": said})) == told
+
+
+def test_a_sentence_is_no_book() -> None:
+    long = "begin " + "x" * 100_000 + " end"
+    error = PawError(long, hint=long)
+    for told in (str(error), error.hints[0]):
+        assert len(told) < 2100
+        assert told.startswith("begin x")
+        assert told.endswith("x end")
+
+
+@pytest.mark.parametrize("record", [{}, {"hints": 3}, {"hints": None}, {"code": [], "hints": [7]}])
+def test_any_record_is_an_error(record: dict[str, Any]) -> None:
+    assert type(PawError.of(record)) is PawError

@@ -71,6 +71,32 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder"]
 
 
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_takes_a_place_is_on_the_disk_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_folder: bool
+) -> None:
+    """Or a machine that loses its power has the new name, and nothing in it."""
+    path = tmp_path / "target"
+    inside = ["a", "in/b"] if is_folder else [""]
+    synced: list[int] = []
+
+    def write(data: bytes) -> None:
+        with replacing(path) as temporary:
+            for name in inside:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / name).write_bytes(data)
+
+    def fsync(number: int) -> None:
+        assert {(path / name).read_bytes() for name in inside} == {b"old"}
+        assert os.pread(number, 9, 0) == b"new"
+        synced.append(os.fstat(number).st_ino)
+
+    write(b"old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(b"new")
+    assert sorted(synced) == sorted((path / name).stat().st_ino for name in inside)
+
+
 FOLDERS = """
 import os, signal, sys
 from pathlib import Path

@@ -153,7 +153,8 @@ def test_a_damaged_or_strange_job_is_one_sentence(waiting):
     job = waiting()
     kill(job)
     record = (job.folder / "job.json").read_text()
-    for damage in ("", "{}", "[1]", '{"id": 3}', '{"argv": 3}', record.replace("train-1", "other")):
+    others = ("[" * 100_000, record.replace("train-1", "other"))
+    for damage in ("", "{}", "[1]", '{"id": 3}', '{"argv": 3}', *others):
         (job.folder / "job.json").write_text(damage)
         with pytest.raises(FormatError, match=r"job.json is damaged"):
             jobs.read(job.id)

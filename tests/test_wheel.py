@@ -18,22 +18,37 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+ALONE = ["--no-deps", "--no-index"]
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the installed wheel and nothing else."""
-    source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("src", "whl", "site"))
+def copy_sources(source: Path) -> None:
     for folder in ("paw_mlx", "convert", "benchmarks", "tests", "examples"):
         without = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, source / folder, ignore=without)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source / file)
-    alone = ["--no-deps", "--no-index"]
-    build = [*PIP, "wheel", *alone, "--no-build-isolation", "--wheel-dir", wheels, source]
-    subprocess.run(build, check=True, timeout=120)
+
+
+def build(source: Path, wheels: Path) -> Path:
+    command = [*PIP, "wheel", *ALONE, "--no-build-isolation", "--wheel-dir", wheels, source]
+    env = os.environ | {"SOURCE_DATE_EPOCH": "1790000000"}
+    subprocess.run(command, check=True, timeout=120, env=env)
     (wheel,) = wheels.iterdir()
-    subprocess.run([*PIP, "install", *alone, "--target", target, wheel], check=True, timeout=120)
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("src")
+    copy_sources(source)
+    return build(source, tmp_path_factory.mktemp("whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the installed wheel and nothing else."""
+    target = tmp_path_factory.mktemp("site")
+    subprocess.run([*PIP, "install", *ALONE, "--target", target, wheel], check=True, timeout=120)
     return target
 
 
@@ -73,6 +88,17 @@ def test_every_module_of_the_tree_is_in_the_wheel(installed: Path) -> None:
         tree |= {Path("paw_mlx", file.relative_to(ROOT)) for file in files}
     assert {file.relative_to(installed) for file in installed.rglob("paw_mlx/**/*.py")} == tree
     assert (installed / "paw_mlx" / "py.typed").is_file()
+
+
+def test_a_wheel_built_elsewhere_and_of_younger_files_has_the_same_bytes(
+    wheel: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "elsewhere"
+    source.mkdir()
+    copy_sources(source)
+    for file in source.rglob("*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert build(source, tmp_path / "wheels").read_bytes() == wheel.read_bytes()
 
 
 def test_licence_and_metadata_travel_along(installed: Path) -> None:

@@ -18,7 +18,8 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NoReturn
@@ -100,8 +101,9 @@ def names(path: Path) -> list[str]:
         with read_errors(path):
             found = [entry.name for entry in path.iterdir()]
     else:
-        with open_file(path) as file, zipfile.ZipFile(file) as archive:
-            found = archive.namelist()
+        with _zip_errors(path), open_file(path) as file:
+            _check_end(file)
+            found = zipfile.ZipFile(file).namelist()
     return sorted(shown(name)[1:-1] for name in found if not is_litter(PurePosixPath(name).name))
 
 
@@ -231,17 +233,23 @@ def _says(meta: dict[str, Any], output: Output) -> bool:
 
 def _unpack(path: Path) -> Members:
     """Read the members a program needs: texts inflated, a stored adapter as a view."""
+    with _zip_errors(path), open_file(path) as file:
+        _check_end(file)
+        with zipfile.ZipFile(file) as archive:
+            _check_members(archive.infolist())
+            infos = _find_members(path, archive.infolist())
+            adapter = infos.pop(ADAPTER, None)
+            members = Members({name: _inflate(archive, i) for name, i in infos.items()})
+            if adapter:
+                members.adapter = _view(archive, adapter, map_file(file))
+            return members
+
+
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    """Raise as FormatError what goes wrong while a ZIP is read."""
     try:
-        with open_file(path) as file:
-            _check_end(file)
-            with zipfile.ZipFile(file) as archive:
-                _check_members(archive.infolist())
-                infos = _find_members(path, archive.infolist())
-                adapter = infos.pop(ADAPTER, None)
-                members = Members({name: _inflate(archive, i) for name, i in infos.items()})
-                if adapter:
-                    members.adapter = _view(archive, adapter, map_file(file))
-                return members
+        yield
     except _BROKEN as error:
         if isinstance(error, PawError):
             raise

@@ -176,7 +176,7 @@ def check_blocks(adapter: Adapter, dtype: str | None) -> None:
 def _read_header(metadata: Mapping[str, Any]) -> tuple[Family, float]:
     """Return the family and alpha of an adapter file; FormatError if it is something else."""
     kind = (metadata.get("general.type"), metadata.get("adapter.type"))
-    if kind != ("adapter", "lora"):
+    if [*map(str, kind)] != ["adapter", "lora"]:  # any value may be an array, which has no truth
         raise FormatError(
             f"the GGUF file is a {shown(kind[0])} of type {shown(kind[1])}, not a LoRA adapter"
         )

@@ -14,7 +14,6 @@ package replaces a file only by renaming another onto it (`files.replacing`).
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import re
 import stat
@@ -163,12 +162,12 @@ def text(data: bytes, name: str) -> str:
 
 
 def json_object(data: bytes, name: str) -> dict[str, Any]:
-    """Read a JSON object: no NaN, no lone surrogates, no more than 64 levels."""
+    """Read a JSON object: no NaN or infinity, no lone surrogates, no more than 64 levels."""
     refuse_stand_in(data[:_HEAD_BYTES], name)
     try:
         value = json.loads(text(data, name), parse_constant=_no_constant)
         _check_depth(value)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999 is infinite
     except RecursionError as error:
         raise FormatError(f"{name} is nested deeper than {_MAX_DEPTH} levels") from error
     except ValueError as error:
@@ -184,7 +183,7 @@ def number(value: object, what: str) -> float:
     """Return a finite float32 as a float; FormatError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FormatError(f"{what} is {shown(value)}, not a number")
-    if not (math.isfinite(value) and abs(value) <= _FLOAT32_MAX):
+    if not abs(value) <= _FLOAT32_MAX:  # as it is for NaN
         raise FormatError(f"{what} is {shown(value)}, not a finite float32")
     return float(value)
 

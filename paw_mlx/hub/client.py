@@ -6,7 +6,7 @@ The only module that knows huggingface_hub. Looking into the cache makes no requ
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import DiskError, HubError, NotFound, OptionError, PawError, listed
 from ..files import exists, find_files, read_errors
+from . import hashes
 from .repo import BASE, GGUF, Repo, Wanted
 
 # What a disk says without naming a file, besides that it is full.
@@ -62,22 +63,28 @@ def cached_file(repo: Repo, kind: str = "model") -> Path | None:
 
 def _check_readable(repo: Repo, kind: str = "model") -> None:
     """Raise DiskError if a repo is in the cache and one may not look: it is not absent then."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE, f"{kind}s--{repo.id.replace('/', '--')}")
+    folder = _folder(repo, kind)
     for part in (folder / "refs", folder / "snapshots"):
         if exists(part):
             with read_errors(part):
                 next(part.iterdir(), None)
 
 
+def _folder(repo: Repo, kind: str) -> Path:
+    """Return where the cache keeps a repo."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE, f"{kind}s--{repo.id.replace('/', '--')}")
+
+
 def download(repo: Repo, wanted: Wanted = BASE) -> Path:
     """Fetch what is wanted of a repo; return its folder in the cache, or its one GGUF file.
 
     NotFound if the repo lacks some of it, OptionError for several GGUF files, HubError for the
-    network, DiskError for the disk.
+    network and for a file that has not its hash, DiskError for the disk.
     """
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import filter_repo_objects
 
     if _wants_gguf(repo, wanted) and not repo.file:
         with _hub_errors(repo):
@@ -91,6 +98,9 @@ def download(repo: Repo, wanted: Wanted = BASE) -> Path:
     with _hub_errors(repo):
         keys: dict[str, Any] = {"revision": repo.revision, **_selection(repo, wanted)}
         folder = Path(snapshot_download(repo.id, tqdm_class=_bar(), **keys))
+        names = [str(path.relative_to(folder)) for path in find_files(folder, "*", below=True)]
+        wanted_names = filter_repo_objects(names, **_selection(repo, wanted))
+        hashes.check([folder / name for name in wanted_names], _asking(repo, "model"), repo)
     if lacking := wanted.lacking(folder):
         raise NotFound(
             f"{repo} on the Hugging Face hub is no {wanted.what}: it has no {listed(lacking)}",
@@ -107,7 +117,20 @@ def download_file(repo: Repo, kind: str = "model") -> Path:
 
     with _hub_errors(repo):
         path = hf_hub_download(repo.id, str(repo.file), revision=repo.revision, repo_type=kind)
+        hashes.check([Path(path)], _asking(repo, kind), repo)
     return Path(path)
+
+
+def _asking(repo: Repo, kind: str) -> Callable[[Path], str | None]:
+    """Return what asks the hub for the ETag of a file in the cache."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    def ask(path: Path) -> str | None:
+        commit, *names = path.relative_to(_folder(repo, kind) / "snapshots").parts
+        url = hf_hub_url(repo.id, "/".join(names), revision=commit, repo_type=kind)
+        return get_hf_file_metadata(url).etag
+
+    return ask
 
 
 def _selection(repo: Repo, wanted: Wanted) -> dict[str, Any]:

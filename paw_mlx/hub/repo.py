@@ -73,7 +73,7 @@ def _lacking_weights(folder: Path) -> list[str]:
     try:
         with read_errors(index):
             shards = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return ["a readable model.safetensors.index.json"]
     return _lacking(folder, sorted(str(name) for name in shards))
 

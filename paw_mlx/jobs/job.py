@@ -65,7 +65,7 @@ def read(id: str) -> Job:
             raise ValueError(f"it is that of {job.id!r}")
     except FileNotFoundError:
         raise NotFound(f"there is no job {id!r}", hint="`paw-mlx jobs` lists them.") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FormatError(f"{file} is damaged: {error}") from error
     if job.state != "running":
         return job

@@ -220,7 +220,8 @@ def remove(reference: str) -> Removed:
         num_cases, versions = num_cases_lost(reference), versions_in(folder)
         going = [version] if version else versions
         paths = [file_of(folder, number) for number in going]
-        for path in [*paths, folder / CASES] if going == versions else paths:
+        # The cases before the last version: a kill between them leaves what one can remove again.
+        for path in [*paths[:-1], folder / CASES, paths[-1]] if going == versions else paths:
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
         set_current(folder, current_in(folder, versions_in(folder)))
@@ -242,12 +243,16 @@ def rename(name: str, new: str) -> None:
                 f"{new} is the name of another program already",
                 hint=f"`paw-mlx rm {new}` frees it.",
             )
-        target.mkdir(parents=True, exist_ok=True)
-        for path in [source / CASES, *(file_of(source, number) for number in versions)]:
-            if path.exists():
-                path.rename(target / path.name)
-        set_current(target, now)
-        set_current(source, 0)
+        if not target.exists() and not any(path.is_dir() for path in source.iterdir()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)  # in one step: killed, it has the one name or the other
+        else:  # another program's name begins with this one
+            target.mkdir(parents=True, exist_ok=True)
+            for path in [source / CASES, *(file_of(source, number) for number in versions)]:
+                if path.exists():
+                    path.rename(target / path.name)
+            set_current(target, now)
+            set_current(source, 0)
         _remove_empty(source)
 
 

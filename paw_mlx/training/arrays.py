@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mlx.core as mx
 
-from ..files import replacing
 from ..formats.checkpoint import MAPPER, TRAINED_ENCODER, Checkpoint
 from ..interpreter.base.tensors import load_tensors
 from .mapper import Arrays
@@ -20,9 +17,3 @@ def read_arrays(compiler: Checkpoint) -> Arrays:
         if file.is_file():
             arrays |= load_tensors(file)
     return {name: array.astype(mx.float32) for name, array in arrays.items()}
-
-
-def save_arrays(file: Path, arrays: Arrays, **metadata: str) -> None:
-    """Write arrays as safetensors, whole or not at all."""
-    with replacing(file) as temporary:
-        mx.save_safetensors(str(temporary), arrays, {"format": "mlx", **metadata})

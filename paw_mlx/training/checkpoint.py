@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-from .arrays import save_arrays
+from ..interpreter.base.tensors import save_tensors
 
 Tree = TypeVar("Tree")
 
@@ -35,7 +35,8 @@ class Checkpoints:
             for number, tree in enumerate(trees)
             for place, array in enumerate(_arrays(tree))
         }
-        save_arrays(self._file, arrays, terms=self._terms, record=json.dumps(record))
+        told = {"format": "mlx", "terms": self._terms, "record": json.dumps(record)}
+        save_tensors(self._file, arrays, told)
 
     def load(self, trees: Sequence[Any]) -> tuple[list[Any], dict[str, Any]] | None:
         """Read what was saved, in the form of `trees`; None if there is nothing of this run."""

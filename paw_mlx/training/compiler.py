@@ -34,8 +34,8 @@ from ..formats.checkpoint import CONVERTED, MAPPER, META, SPEC, TRAINED_ENCODER
 from ..formats.untrusted import json_object, read_bytes
 from ..interpreter.adapters import lora
 from ..interpreter.adapters.parallel import Parallel
+from ..interpreter.base.tensors import save_tensors
 from ..interpreter.models.load import Base
-from .arrays import save_arrays
 from .encodings import Encodings
 from .loop import check_finite
 from .mapper import Arrays, MapperTrainer, is_mapper
@@ -45,6 +45,7 @@ from .recipe import CompilerRecipe
 from .sampling import Drawn, Sampler, encode
 
 CHECKPOINT, LOG, TRAINING = "checkpoint.safetensors", "log.jsonl", "training.json"
+_FORMAT = {"format": "mlx"}
 _READ_FIRST = 512  # specs, of which the trunk's components are taken
 _KEPT_BYTES = 6e9  # by a step without block checkpointing
 _MAX_RECORD_BYTES = 1 << 20
@@ -242,7 +243,7 @@ class CompilerTraining:
     def _save(self) -> None:
         state = {f"arrays.{name}": array for name, array in self.arrays.items()}
         state |= {f"optimizer.{name}": array for name, array in self._optimizer.state.items()}
-        save_arrays(self.folder / CHECKPOINT, state, step=str(self.number))
+        save_tensors(self.folder / CHECKPOINT, state, {**_FORMAT, "step": str(self.number)})
 
     def _write_compiler(self) -> None:
         """Write the compiler as it is now: in float16, half of what was trained."""
@@ -262,9 +263,9 @@ class CompilerTraining:
             "encoder_fingerprint": self.trainer.reader.base.fingerprint,
             CONVERTED: {"version": version("paw-mlx"), "source": "train-compiler"},
         }
-        save_arrays(self.folder / MAPPER, mapper)
+        save_tensors(self.folder / MAPPER, mapper, _FORMAT)
         if encoder:
-            save_arrays(self.folder / TRAINED_ENCODER, encoder)
+            save_tensors(self.folder / TRAINED_ENCODER, encoder, _FORMAT)
         with replacing(self.folder / META) as temporary:  # the last: what lacks it is no compiler
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -52,7 +52,7 @@ def _read(file: Path) -> Begun:
         record = json.loads(file.read_bytes())
         rows = ([Case(**row) for row in record[name]] for name in ("cases", "pairs"))
         return Begun(int(record["version"]), *rows)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FormatError(f"{file} is damaged: {error}") from error
 
 

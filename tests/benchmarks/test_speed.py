@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -327,6 +328,32 @@ def test_calls_at_once_are_warmed_up_however_few_rounds_are_timed(rounds):
     assert len(asked) == 2 + rounds
     assert (found["num"], found["min"]) == (rounds, asked[-1] / 0.5)
     assert "together" not in found
+
+
+def test_rounds_after_the_warm_ups_count_and_no_others():
+    """A worker whose first two of everything are slow, and each after it unlike the others."""
+    asked: Counter[str] = Counter()
+
+    class Scripted:
+        def call(self, name, **args):
+            if name in ("memory", "expected"):
+                return {"peak_bytes": 1}
+            key = f"{name} {args.get('warm', args.get('at_once'))}"
+            asked[key] += 1
+            seconds = 64.0 if asked[key] <= 2 else 2.0 ** -asked[key]
+            taken = {"prefill_s": seconds, "decode_s": seconds, "seconds": seconds}
+            return taken | {"num": args.get("num"), "together": args.get("at_once")}
+
+    plan = speed.SpeedPlan(num_prompt=24, num_decode=9, warmups=2, rounds=3, at_once=(1, 4))
+    found = speed._measure_loaded(Scripted(), plan, lambda what: None)
+    assert set(asked.values()) == {5}
+    assert found["prefill_tok_s"]["samples"] == [24 * 8, 24 * 16, 24 * 32]
+    assert found["decode_tok_s"]["samples"] == [8 * 8, 8 * 16, 8 * 32]  # the prompt gives the first
+    assert found["ttft_cold_s"]["samples"] == found["ttft_warm_s"]["samples"]
+    assert found["ttft_warm_s"]["samples"] == pytest.approx([1 / 8, 1 / 16, 1 / 32], rel=1e-3)
+    for at_once in (1, 4):
+        rates = [8 * 8, 8 * 16, 8 * 32]  # of eight calls each
+        assert found["calls_s"][str(at_once)]["samples"] == rates
 
 
 def test_fewer_that_decode_together_than_were_asked_for_are_told():

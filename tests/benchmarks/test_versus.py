@@ -205,6 +205,30 @@ def engines(ours: Answering, theirs: Answering) -> list[Engine]:
     return [Engine(subject, worker=worker) for subject, worker in made]  # type: ignore[arg-type]
 
 
+def test_what_follows_another_prompt_is_not_timed() -> None:
+    class Switching:
+        """A worker that is slow whenever it is asked for something else than just before."""
+
+        last = ""
+
+        def call(self, name: str, **asked: Any) -> Any:
+            if name == "memory":
+                return {"footprint_peak_bytes": 10**8}
+            seconds = 0.5 if name in (self.last, "calls") else 64.0
+            self.last = name
+            return {"prefill_s": seconds, "decode_s": seconds, "seconds": seconds, "num": 2}
+
+    engine = Engine(Paw, worker=Switching())  # type: ignore[arg-type]
+    for counts in (False, True, True):
+        engine.round(SMALL, counts)
+    assert engine.found == {
+        "prefill_tok_s": [2 * 16] * 2,
+        "decode_tok_s": [2 * 4] * 2,  # the first of 5 comes with the prompt
+        "ttft_warm_s": [0.5] * 2,
+        "calls_s": [4] * 2,
+    }
+
+
 @pytest.mark.parametrize("name", ["paw-mlx", "mlx-lm"])
 def test_an_input_that_an_engine_fails_on_is_an_output_that_differs(name: str) -> None:
     both = [Answering(bad="server" if name == who else "") for who in ("paw-mlx", "mlx-lm")]

@@ -70,6 +70,19 @@ def test_json_is_complete_whatever_the_number_of_labels(run: Paw, tmp_path: Path
     assert shares[record["text"]] == max(shares.values())
 
 
+def test_a_line_is_kept_by_its_label_however_that_is_written(
+    call: Paw, folder: Path, tmp_path: Path
+) -> None:
+    lines = ["the disk is full", "server down", "picnic", "Friday"]
+    (tmp_path / "app.log").write_text("".join(f"{line}\n" for line in lines))
+    words = ["filter", folder / "free.paw", tmp_path / "app.log", "--labels", "Disk,SERVER,Picnic"]
+    kept = []
+    for label in ("disk", "Server", " PICNIC "):
+        done = call(*words, "--keep", label, "--interpreter", folder / "base")
+        kept += done.stdout.decode().splitlines()
+    assert sorted(kept) == sorted(lines)  # each by its own label, and once
+
+
 def test_a_label_that_is_too_unlikely_is_not_said_but_why(run: Paw, decision: Decision) -> None:
     words = ["--labels", ",".join(LABELS), "--threshold", 0.99]
     assert decision.probability < 0.99

@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from chat_models import scripted_model
 from compiling_repos import (
     KINDS,
     PSEUDO_PROGRAM,
@@ -196,6 +198,34 @@ def test_many_specs_give_what_one_by_one_gives_and_a_bad_one_sinks_no_other():
         alone = load().compile(specs[n], pseudo_program=PSEUDO_PROGRAM)
         assert alone.digest() == done[n].program.digest()
     assert done[0].program.digest() != done[1].program.digest()
+
+
+def test_specs_that_are_encoded_together_share_its_seconds(monkeypatch):
+    hidden = Encoder.hidden
+
+    def slow(self, sequences, num_layers):
+        time.sleep(0.2)
+        return hidden(self, sequences, num_layers)
+
+    monkeypatch.setattr(Encoder, "hidden", slow)
+    compiler, start = load(), time.perf_counter()
+    jobs = [Compilation(f"{SPEC} Case {n}.", PSEUDO_PROGRAM) for n in range(8)]
+    seconds = [job.costs["encode"].seconds for job in compiler.compile_all(jobs)]
+    assert len(set(seconds)) == 1
+    assert 0.2 <= sum(seconds) <= time.perf_counter() - start
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_pseudo_compiler_stays_in_memory_where_that_is_asked_for(tmp_path, kept):
+    path = scripted_model(tmp_path / "model", PSEUDO_PROGRAM)
+    weights = (path / "model.safetensors").stat().st_size
+    with load(pseudo_compiler=str(path), instruction="Write.", keep_loaded=kept) as compiler:
+        compiler.compile(SPEC, pseudo_program=PSEUDO_PROGRAM)  # what stays anyway
+        before = tiny.active_bytes()
+        assert compiler.compile("Say yes.").pseudo_program == PSEUDO_PROGRAM
+        held = tiny.active_bytes() - before
+        assert held > 0.9 * weights if kept else held < 0.1 * weights
+    assert tiny.active_bytes() - before < 0.1 * weights
 
 
 def test_outputs_are_what_is_said_or_what_the_spec_names():

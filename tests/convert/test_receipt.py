@@ -186,6 +186,33 @@ def test_a_quantization_worse_than_its_rule_is_refused(source):
         assert "q4_0 allows" in problem
 
 
+def test_a_scale_that_moved_allows_the_error_of_folding_it_and_no_more():
+    """In rank 1 float32's own noise is less: 5 half steps."""
+    source = tiny.adapter(BASE, rank=1)
+
+    def off_by(half_steps: int) -> Receipt:
+        B = np.float64(1 + half_steps * 2.0**-24) / 0.3
+        return compare(source, each(source, by_parts(same, lambda b: b.astype(float) * B, 0.3)))
+
+    assert off_by(0).ok
+    assert off_by(5).ok
+    receipt = off_by(12)
+    assert len(receipt.problems) == len(source.sites)
+    assert "an element of scale * B" in receipt.problems[0]
+
+
+@pytest.mark.parametrize("halves", ["A", "B", "AB"])
+def test_the_bound_counts_what_either_half_may_be_off_and_both_together(halves):
+    """At half of the smallest step of f16, and a little more: what is rounded there doubles."""
+    small = np.full((64, 64), 1.001 * 2**-25, np.float32)
+    before = Lora(*(Matrix.from_array(part) for part in (small[:1], small[:, :1])), 1.0)
+    after = replace(before, **{h: written(getattr(before, h).dense(), "f16") for h in halves})
+    (row,) = compare(Adapter({ONE: before}), Adapter({ONE: after})).sites
+    assert row.problem is None
+    assert row.max_rel == pytest.approx(2 ** len(halves) - 1, rel=0.01)
+    assert row.max_abs <= row.bound <= 1.01 * row.max_abs
+
+
 def test_what_is_written_in_eight_bits_is_not_what_four_bits_make_of_it(source):
     four_as_eight = rounded(rounded(source, "q4_0"), "q8_0")
     assert len(compare(source, four_as_eight).problems) == len(source.sites)
@@ -276,3 +303,16 @@ def test_the_rule_is_reached_and_no_wider_than_needed(dtype):
     clipped[0, 0] = 1
     off = np.abs(written(clipped, "q4_0").dense() - clipped)
     assert off.max() > 0.9 / 8  # nearly a whole step, not half of one
+
+
+@pytest.mark.parametrize("step", [1 + 2**-11 - 2**-20, 100.499 * 2**-24])
+def test_a_step_that_was_rounded_itself_allows_its_share_and_no_more(step):
+    """Blocks whose step is nearly halfway between two of f16, and codes that nearly round up."""
+    codes = np.arange(128).reshape(4, 32)
+    block = ((codes + np.where(codes == 127, 0, 0.499)) * step).astype(np.float32)
+    block[:3, 31] = np.float32(127 * step)
+    off = np.abs(written(block, "q8_0").dense().astype(float) - block)
+    limit = rounding_error(block.astype(float), "q8_0")
+    assert (off <= limit).all()
+    near = block < 126.9 * step
+    assert (limit <= 1.02 * off)[near].all()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from paw_mlx.errors import FormatError, NotFound
+from paw_mlx.formats import gguf
 from paw_mlx.formats.gguf_reader import read_gguf
 
 
@@ -163,3 +164,16 @@ def test_vocabulary_of_150_000_is_read_well_within_a_second() -> None:
 def test_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such file"):
         read_gguf(tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize("key", [b"general.type", b"adapter.type", b"general.architecture"])
+def test_an_array_where_an_adapter_has_a_text_is_refused(key: bytes) -> None:
+    texts = {
+        b"general.type": b"adapter",
+        b"adapter.type": b"lora",
+        b"general.architecture": b"llama",
+    }
+    pairs = [text(name) + struct.pack("<I", 8) + text(value) for name, value in texts.items()]
+    pairs[[*texts].index(key)] = text(key) + ARRAY + U32 + struct.pack("<QII", 2, 1, 2)
+    with pytest.raises(FormatError):
+        gguf.read(memoryview(header(0, 3) + b"".join(pairs) + ROOM), None)

@@ -13,6 +13,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,38 @@ def test_flipped_bits_give_one_sentence_or_an_adapter(copied, name: str) -> None
             damaged[at] ^= 1 << chance.randrange(8)
         file.write_bytes(damaged)
         load_anything(target)
+
+
+def test_a_damaged_archive_is_not_written_anew(copied) -> None:
+    file, target = copied("program.paw")
+    data, chance = file.read_bytes(), random.Random(5)
+    at = data.rindex(b"PK\1\2")
+    for start, patch in ((0, b"PX\1\2"), (6, b"\xff\xff"), (8, b"\0\x08"), (46, b"\xff")):
+        place = at + start if patch != b"\xff" else at + 46
+        file.write_bytes(data[:place] + patch + data[place + len(patch) :])
+        with suppress(PawError):
+            formats.check_rewritable(target)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[chance.randrange(at - 300, len(data))] = chance.randrange(256)
+        file.write_bytes(damaged)
+        with suppress(PawError):
+            formats.check_rewritable(target)
+    write_zip(target, {f"{i:0200}": b"" for i in range(6000)})
+    with pytest.raises(FormatError, match="lists its members"):
+        formats.check_rewritable(target)
+
+
+@pytest.mark.parametrize("name", ["peft/adapter_config.json", "mlx/adapter_config.json"])
+@pytest.mark.parametrize("number", [10**400, -(10**400), 10**39])
+def test_numbers_that_no_float32_holds_are_refused(copied, name: str, number: int) -> None:
+    file, target = copied(name)
+    config = json.loads(file.read_bytes())
+    where = config if "r" in config else config["lora_parameters"]
+    where["r" if "r" in config else "rank"] = number
+    file.write_text(json.dumps(config))
+    with pytest.raises(FormatError, match="not a finite float32"):
+        formats.load_adapter(target)
 
 
 def test_truncated_container_gives_one_sentence(copied) -> None:
@@ -255,6 +288,7 @@ META = json.loads(MEMBERS["meta.json"])
         ("meta.json", b'{"a":' * 500 + b"1" + b"}" * 500, "nested deeper"),
         ("meta.json", b'{"spec": "\\ud800"}', "not valid JSON"),
         ("meta.json", b'{"a": NaN}', "not valid JSON"),
+        ("meta.json", b'{"a": 1e999}', "not valid JSON"),
         ("meta.json", b'{"a": ' + b"9" * 10_000 + b"}", "not valid JSON"),
         ("meta.json", json.dumps(META | {"interpreter": None}).encode(), "interpreter"),
         ("meta.json", json.dumps(META | {"interpreter": 5}).encode(), "interpreter is 5"),

@@ -155,6 +155,18 @@ def test_a_missing_shard_is_noticed(pull: Pull, server: Hub) -> None:
     assert "model-2.safetensors" in error
 
 
+def test_an_index_of_shards_that_nobody_can_read_is_noticed(pull: Pull, server: Hub) -> None:
+    server.repos["org/base"] = {
+        "config.json": b"{}",
+        "tokenizer.json": b"{}",
+        "model-1.safetensors": b"1",
+        "model.safetensors.index.json": b"[" * 100_000,
+    }
+    error = error_of(pull("org/base"))
+    assert error.startswith("NotFound")
+    assert "a readable model.safetensors.index.json" in error
+
+
 def test_a_revision_is_asked_for(pull: Pull, server: Hub) -> None:
     assert COMMIT in pull("org/base@v1.0")["path"]
     assert server.asked("*/revision/v1.0")
@@ -195,6 +207,61 @@ def test_a_cut_connection_leaves_nothing_half_installed(
     assert (folder / "model.safetensors").read_bytes() == BASE["model.safetensors"]
 
 
+@pytest.mark.parametrize("links", ["with links", "without links"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])  # SHA-256, git's SHA-1
+def test_a_file_that_has_not_the_hubs_hash_is_refused_and_removed(
+    pull: Pull, server: Hub, env: dict[str, str], name: str, links: str
+) -> None:
+    extra = {"HF_HUB_DISABLE_SYMLINKS": "1"} if links == "without links" else {}
+    server.damaged.add(name)
+    error = error_of(pull("org/base", **extra))
+    assert error.startswith("HubError\norg/base did not come as the hub has it")
+    assert f"{name} has the hash" in error
+    damaged = bytes([BASE[name][0] ^ 1]) + BASE[name][1:]
+    kept = [path.read_bytes() for path in Path(env["HF_HOME"]).rglob("*") if path.is_file()]
+    assert BASE["config.json"] in kept
+    assert damaged not in kept
+    assert error_of(pull("org/base", PAW_OFFLINE="1", **extra)).startswith("OfflineError")
+    server.damaged.clear()
+    folder = Path(pull("org/base", **extra)["path"])
+    assert (folder / name).read_bytes() == BASE[name]
+
+
+def test_one_file_that_has_not_the_hubs_hash_is_refused(
+    pull: Pull, server: Hub, env: dict[str, str], program: Path
+) -> None:
+    server.repos["org/Tiny-GGUF"] = {"tiny.gguf": b"GGUF one"}
+    server.datasets["paw/programs"] = {"triage.paw": program.read_bytes()}
+    server.damaged |= {"tiny.gguf", "triage.paw"}
+    assert "tiny.gguf has the hash" in error_of(pull("org/Tiny-GGUF"))
+    assert "triage.paw has the hash" in error_of(pull("paw/programs/triage", "--as", "triage"))
+    assert not (Path(env["PAW_MLX_HOME"]) / "programs/triage").exists()
+    server.damaged.clear()
+    assert Path(pull("org/Tiny-GGUF")["path"]).read_bytes() == b"GGUF one"
+    assert pull("paw/programs/triage", "--as", "triage")["version"] == 1
+
+
+def test_two_files_of_the_same_damaged_bytes_are_both_removed(pull: Pull, server: Hub) -> None:
+    parts = {"model-1.safetensors": b"the same", "model-2.safetensors": b"the same"}
+    server.repos["org/base"] = {"config.json": b"{}", "tokenizer.json": b"{}", **parts}
+    server.damaged |= parts.keys()
+    assert "model-1.safetensors has the hash" in (error := error_of(pull("org/base")))
+    assert "(and 1 more)" in error
+    server.damaged.clear()
+    folder = Path(pull("org/base")["path"])
+    assert {name: (folder / name).read_bytes() for name in parts} == parts
+
+
+def test_a_mirror_that_names_files_by_the_sha1_of_their_bytes_is_believed(
+    pull: Pull, server: Hub
+) -> None:
+    server.plain_tags = True
+    server.damaged.add("model.safetensors")
+    assert "model.safetensors has the hash" in error_of(pull("org/base"))
+    server.damaged.clear()
+    assert pull("org/base")["path"]
+
+
 def test_a_cache_that_cannot_be_written_is_the_disks_fault(pull: Pull, tmp_path: Path) -> None:
     (tmp_path / "hf").write_text("in the way")
     error = error_of(pull("org/base"))
@@ -230,6 +297,14 @@ def test_of_several_ggufs_one_must_be_named(pull: Pull, server: Hub) -> None:
     assert not server.asked("*/q4.gguf")
     error = error_of(pull("org/Tiny-GGUF/weights.bin"))
     assert error.startswith("OptionError")
+
+
+def test_a_file_of_another_revision_is_not_taken_for_it(pull: Pull, server: Hub) -> None:
+    server.repos["org/Tiny-GGUF"] = {"q8.gguf": b"GGUF eight"}
+    pull("org/Tiny-GGUF/q8.gguf")
+    server.log.clear()
+    pull("org/Tiny-GGUF@v1.0/q8.gguf")
+    assert {path.split("/")[4] for path in server.asked("*/q8.gguf")} == {"v1.0"}
 
 
 @pytest.mark.parametrize("kind", ["repos", "datasets"])
@@ -405,12 +480,20 @@ def test_of_an_adapters_base_the_config_is_enough(
     adapter = {path.name: path.read_bytes() for path in (tmp_path / "peft").iterdir()}
     server.repos["org/lora"] = adapter
     server.repos["org/tuned"] = {**BASE, "config.json": tiny.changed("qwen3").encode()}
-    command = ["convert", "org/lora", "x.gguf", "--interpreter", "org/tuned", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *command],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert json.loads(done.stdout)["receipt"]["exact"], done.stdout
+
+    def run(source: str, **extra: str) -> dict[str, Any]:
+        command = ["convert", source, "x.gguf", "--interpreter", "org/tuned", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *command],
+            env=env | extra, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    error = error_of(run("peft", PAW_OFFLINE="1"))
+    assert error.startswith("OfflineError\noffline, and org/tuned/config.json is not on")
+    assert server.log == []
+    made = run("org/lora")
+    assert made["receipt"]["exact"], made
     assert server.asked("*tuned*config.json")
     assert not server.asked("*tuned*safetensors")
     assert formats.read_adapter(tmp_path / "x.gguf").interpreter == "org/tuned"

@@ -163,6 +163,14 @@ def test_a_malformed_id_is_not_followed(paw: Service, program_id: object) -> Non
     assert len(paw.log) == 1
 
 
+def test_an_answer_that_nobody_can_read_is_one_sentence(
+    paw: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.json.dumps", lambda value: "[" * 100_000)
+    with pytest.raises(HubError, match="answered without a program_id"):
+        hub.resolve_program("me/triage")
+
+
 def test_an_unknown_slug_is_not_found(paw: Service) -> None:
     with pytest.raises(NotFound, match="me/nothing"):
         hub.resolve_program("me/nothing")

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner
@@ -90,6 +91,24 @@ def test_what_changes_while_it_is_copied_is_not_stored(
     with pytest.raises(FormatError, match="cut short"):
         store.add(program, "triage")
     assert files() == []
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rename", "rollback"])
+def test_whatever_changes_the_store_waits_for_whoever_writes(
+    program: Path, other: Path, change: str
+) -> None:
+    arguments = {"add": (program, "triage"), "rename": ("triage", "mail")}
+    for path in (program, other):
+        store.add(path, "triage")
+    before = store.entries()
+    writer = Thread(target=getattr(store, change), args=arguments.get(change, ("triage",)))
+    with store.lock():
+        writer.start()
+        writer.join(0.1)
+        assert writer.is_alive()
+        assert store.entries() == before
+    writer.join(10)
+    assert store.entries() != before
 
 
 def test_a_program_that_is_not_finite_is_not_stored(program: Path) -> None:

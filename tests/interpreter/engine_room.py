@@ -31,6 +31,11 @@ def submit(interpreter: Interpreter, call: Call) -> None:
     interpreter._owner.submit(call)
 
 
+def num_queued(interpreter: Interpreter) -> int:
+    """What its thread has not looked at yet."""
+    return interpreter._owner._queue.qsize()
+
+
 def thread_of(interpreter: Interpreter) -> Thread | None:
     """The thread that computes."""
     return interpreter._owner._thread

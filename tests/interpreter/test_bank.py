@@ -189,6 +189,20 @@ def test_activations_keep_the_bases_dtype(tmp_path: Path) -> None:
         assert group(x).dtype == mx.bfloat16
 
 
+@pytest.mark.parametrize("packed", ["A", "B"])
+def test_rows_whose_a_and_b_are_stored_unlike_run_both(base: Base, make_bank, packed: str) -> None:
+    programs = []
+    for seed in (1, 2):
+        one = program(base, seed, 32)
+        assert one.adapter
+        sites = {
+            site: replace(pair, **{packed: recode(getattr(pair, packed), "q4_0")})
+            for site, pair in one.adapter.sites.items()
+        }
+        programs.append(replace(one, adapter=Adapter(sites)))
+    check_mixed(base, make_bank(packed=True), [*programs, bare(base)])
+
+
 def test_a_forward_pass_of_other_rows_is_refused(base: Base, make_bank) -> None:
     bank = make_bank()
     bank.use([program(base, 1), bare(base)])
@@ -441,6 +455,30 @@ def test_heating_runs_any_number_of_rows(base: Base, make_bank) -> None:
         scores = forward(base, TOKENS[:4])
         np.testing.assert_allclose(scores, [alone(base, one, i) for i in range(4)], atol=2e-4)
     np.testing.assert_allclose(run(base, bank, [b, a])[0], alone(base, b, 0), atol=2e-4)
+
+
+def test_rows_are_right_after_heating_that_failed(base: Base, make_bank, monkeypatch) -> None:
+    bank, (a, b), made = make_bank(), (program(base, 1), program(base, 2)), []
+    pairs = ([a, b], [b, a])
+    expected = [run(base, bank, pair) for pair in pairs]
+
+    def refuse(*arguments: object) -> HotForm:
+        made.append(arguments)
+        if len(made) == 3:
+            raise RuntimeError("out of memory")
+        return HotForm(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paw_mlx.interpreter.adapters.hot.HotForm", refuse)
+        for before in pairs:
+            run(base, bank, before)
+            made.clear()
+            with pytest.raises(RuntimeError, match="out of memory"):
+                bank.heat(a)
+            for pair, scores in zip(pairs, expected, strict=True):
+                np.testing.assert_allclose(run(base, bank, pair), scores, atol=1e-5)
+    bank.heat(a)
+    np.testing.assert_allclose(forward(base, TOKENS[:1])[0], alone(base, a, 0), atol=2e-4)
 
 
 # --- A budget that changes ---------------------------------------------------------------

@@ -59,3 +59,11 @@ def test_a_damaged_file_counts_as_none_and_is_made_anew(base, text):
         measured = measure_max_draft(base)
         assert read_max_draft(base) == (measured, True)
     assert isinstance(json.loads(kept().read_text()), dict)
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", "[" * 100_000, "\0"])
+def test_what_was_kept_and_is_damaged_is_measured_anew(base, damage):
+    kept().parent.mkdir(parents=True, exist_ok=True)
+    kept().write_text(damage)
+    with assume_gpu():
+        assert read_max_draft(base) == (4, False)

@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -239,6 +240,21 @@ def test_what_was_wrong_very_often_gets_another_try():
     drafts = [lookup.propose() for _ in range(300)]
     assert not drafts[0]
     assert drafts[-1]
+
+
+def test_wrong_drafts_pause_for_longer_and_longer_but_never_for_long():
+    class Sure(Habit):
+        def guess(self, contexts):
+            return super().guess(contexts)._replace(chance=1.0)
+
+    lookup, drafted = Lookup(range(1, 1001), Sure([END])), []
+    for foreign in range(2000, 2400):
+        drafted.append(bool(lookup.propose()))
+        lookup.push([foreign])
+    pauses = [len(list(steps)) for asked, steps in groupby(drafted) if not asked]
+    assert drafted[:6] == [True] * 6
+    assert pauses[:3] == [1, 3, 7]
+    assert max(pauses) == 31
 
 
 def test_a_habit_forgets_what_it_saw_once_and_keeps_the_rest():

@@ -7,14 +7,15 @@ import gc
 import random
 import threading
 import time
-from concurrent.futures import Future, wait
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from weakref import ref
 
 import mlx.core as mx
 import pytest
 import tiny
-from engine_room import batch_of, inside, submit, thread_of
+from engine_room import batch_of, inside, num_queued, submit, thread_of
 
 from paw_mlx import (
     AdapterMismatch,
@@ -29,9 +30,10 @@ from paw_mlx import (
 )
 from paw_mlx.adapter import Adapter
 from paw_mlx.cases import Case
-from paw_mlx.interpreter.engine import batch
+from paw_mlx.interpreter.engine import batch, prefixes
 from paw_mlx.interpreter.engine.budget import Share
 from paw_mlx.interpreter.engine.draft import Lookup
+from paw_mlx.interpreter.engine.kv import KV, Slots
 from paw_mlx.runner import Result
 
 WORDS = ["the", "disk", "is", "full", "picnic", "server", "down", "0", "1", "Grüße", "世界", "🙂"]
@@ -58,6 +60,13 @@ def limits(num: int) -> list[Options]:
         Options(max_tokens=1 + i % 13, temperature=1.0 if i % 5 == 4 else 0.0, seed=i)
         for i in range(num)
     ]
+
+
+def submit_all(
+    interpreter: Interpreter, calls: Sequence[tuple[Program, str, Options]]
+) -> list[Future[Result]]:
+    """Hand all over before any of them begins."""
+    return inside(interpreter, lambda _: [interpreter.submit(*call) for call in calls])
 
 
 def results(futures: list[Future[Result]]) -> list[str]:
@@ -234,17 +243,46 @@ def test_a_callback_cannot_wait_for_its_own_thread(interpreter, family):
     assert "waits for itself" in str(caught.result(60))
 
 
-def test_a_callback_that_throws_anything_costs_the_calls_at_hand_alone(interpreter, family):
+def test_a_callback_that_throws_anything_costs_no_call(interpreter, family):
     fn = interpreter.function(tiny.program(family, 1))
-    expected = fn("picnic", max_tokens=5)
+    expected, endless = fn("picnic", max_tokens=5), long_input(fn)
 
     def leave(_: object) -> None:
         raise SystemExit
 
-    future = fn.submit(long_input(fn), max_tokens=100)
+    future, beside = (fn.submit(endless, max_tokens=num) for num in (60, 100))
     future.add_done_callback(leave)
-    assert future.result(60).output_tokens == 100
+    assert future.result(60).output_tokens == 60
+    assert beside.result(60).output_tokens == 100
     assert fn("picnic", max_tokens=5) == expected
+
+
+@pytest.mark.parametrize("end", ["expired", "closed"])
+def test_a_callback_that_throws_anything_costs_no_other_call_that_waits(folder, family, end):
+    program, timeout_s = tiny.program(family, 1), 1e-3 if end == "expired" else None
+
+    def leave(_: object) -> None:
+        raise SystemExit
+
+    with Interpreter.load(str(folder), max_rows=1) as interpreter:
+
+        def submit(batch):
+            """All wait before the owner looks at any."""
+            first = interpreter.submit(program, "picnic", Options(5, timeout_s=timeout_s))
+            first.add_done_callback(leave)
+            others = [interpreter.submit(program, t, Options(max_tokens=5)) for t in texts(4)]
+            time.sleep(0.01)
+            if end == "closed":
+                interpreter.close()
+            return [first, *others]
+
+        futures = inside(interpreter, submit)
+        assert not wait(futures, timeout=20).not_done
+        errors = [future.exception() for future in futures]
+        if end == "expired":
+            assert [type(error) for error in errors] == [CallTimeout] + [type(None)] * 4
+        else:
+            assert {type(error) for error in errors} == {ClosedError}
 
 
 def test_numbers_that_overflow_are_an_error_and_harm_nobody(interpreter, family, ahead):
@@ -270,25 +308,67 @@ def overflowing(family: str) -> Program:
     return replace(program, adapter=Adapter({s: replace(o, alpha=1e37) for s, o in sites}))
 
 
+def give_rows(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the slots of all rows take so much; return what they take whenever tokens are chosen."""
+    held, choose = [], batch.Batch._choose_tokens
+
+    def spy(running, *arguments):
+        held.append(running.slots.nbytes)
+        return choose(running, *arguments)
+
+    monkeypatch.setattr(Share, "bytes", lambda _: most_bytes)
+    monkeypatch.setattr(batch.Batch, "_choose_tokens", spy)
+    return held
+
+
+def row_bytes(family: str) -> int:
+    """What a short row's slot takes: a block of float32 keys and values."""
+    return 128 * tiny.profile(family).num_kv_elements * 4
+
+
 def test_a_long_input_takes_the_memory_of_one(folder, family, monkeypatch):
     """Beside many short ones, and only while it is there."""
-    program = tiny.program(family, 1)
+    program, inputs = tiny.program(family, 1), [*texts(40), "disk " * 150, *texts(40, 1)]
+    most_bytes = 8 * row_bytes(family)  # of eight short rows; a long one fills the window, twice it
+    held = give_rows(most_bytes, monkeypatch)
     with Interpreter.load(str(folder), max_rows=8) as interpreter:
-        # what eight short rows need, or one that fills the window
-        base = interpreter.base
-        most_bytes = 8 * 128 * base.profile.num_kv_elements * base.dtype.size
-        monkeypatch.setattr(Share, "bytes", lambda _: most_bytes)
-        most = 0
-        for inputs in (texts(40), ["disk " * 150], texts(40, 1)):
-            for future in [interpreter.submit(program, t, Options(max_tokens=3)) for t in inputs]:
-                future.result(60)
-            held = inside(
-                interpreter,
-                lambda batch: (sum(a.nbytes for a in batch.slots.arrays), batch.slots.rows),
-            )
-            most = max(most, held[0])
-        assert most <= most_bytes
-        assert held[1] == 8
+        results(submit_all(interpreter, [(program, t, Options(max_tokens=3)) for t in inputs]))
+        assert inside(interpreter, lambda batch: batch.slots.rows) == 8
+    assert max(held) == most_bytes
+
+
+def test_rows_that_join_are_counted_with_those_there_are(folder, family, monkeypatch):
+    """Half of what may run at once fits: the others join when there is room."""
+    program, inputs = tiny.program(family, 1), texts(16)
+    most_bytes = 4 * row_bytes(family)
+    held = give_rows(most_bytes, monkeypatch)
+    with Interpreter.load(str(folder), max_rows=8) as interpreter:
+        calls = [(program, text, Options(max_tokens=12)) for text in inputs]
+        expected = [interpreter.run(*call).text for call in calls]
+        assert results(submit_all(interpreter, calls)) == expected
+    assert max(held) == most_bytes
+
+
+def test_a_long_prefix_beside_a_long_input_leaves_both_alone(interpreter, family):
+    """Evaluated together, the input's tokens would stand behind the prefix, beyond the window."""
+    long, short = tiny.program(family, 1, prefix="0 " * 110), tiny.program(family, 2)
+    calls = [(long, "disk", Options(max_tokens=8)), (short, "1 " * 100, Options(max_tokens=8))]
+    alone = [interpreter.run(*call) for call in calls]
+    assert alone[0].prefix_tokens + alone[1].input_tokens > 384  # the window, in whole blocks
+    for order in (1, -1):
+        futures = submit_all(interpreter, calls[::order])
+        assert results(futures) == [result.text for result in alone[::order]]
+
+
+def test_a_prefix_that_was_cut_off_is_written_again():
+    prefix = KV.of([(mx.random.normal((1, 2, 200, 8)), mx.random.normal((1, 2, 200, 8)))])
+    slots = Slots(1)
+    for _ in range(2):
+        slots.reserve(2, 256)
+        slots.load(1, prefix)
+        for buffer, whole in zip(slots.arrays, prefix.arrays, strict=True):
+            assert mx.array_equal(buffer[1:2, :, :200], whole)
+        slots.trim(2, 128)
 
 
 @pytest.mark.parametrize("name", ["trim", "reserve", "move", "load"])
@@ -370,6 +450,22 @@ def test_closing_fails_what_waits_and_ends_the_thread(folder, family):
     assert any(isinstance(future.exception(), ClosedError) for future in futures)
     assert thread
     assert not thread.is_alive()
+
+
+def test_a_task_that_waits_when_it_is_closed_is_done_and_a_later_one_refused(folder, family):
+    interpreter = Interpreter.load(str(folder))
+    with ThreadPoolExecutor(1) as pool:
+
+        def close(_: object) -> Future[str]:
+            waiting = pool.submit(inside, interpreter, lambda batch: "done")
+            while not num_queued(interpreter) and not waiting.done():
+                time.sleep(0.001)
+            interpreter.close()
+            return waiting
+
+        assert inside(interpreter, close).result(60) == "done"
+        with pytest.raises(ClosedError, match="is closed"):
+            pool.submit(inside, interpreter, lambda batch: "late").result(60)
 
 
 def test_a_forgotten_interpreter_ends_its_thread(folder, family):
@@ -458,6 +554,19 @@ def test_a_prefix_is_read_from_disk_by_the_next_interpreter(folder, family, monk
     with Interpreter.load(str(folder)) as second:
         again = replace(program)
         assert [second.run(again, t, Options(max_tokens=6)).text for t in texts(5)] == expected
+
+
+def test_an_invariant_interpreter_reads_no_prefix_of_a_batch(folder, family, monkeypatch):
+    """Which was evaluated by other arithmetic: its bits are others."""
+    program = tiny.program(family, 1, prefix="the disk is full, the server is down " * 3)
+    evaluated, prefill = [], prefixes.prefill
+    monkeypatch.setattr(prefixes, "prefill", lambda *a: (evaluated.append(a), prefill(*a))[1])
+    counts = []
+    for invariant in (False, True, True, False):
+        with Interpreter.load(str(folder), invariant=invariant) as interpreter:
+            interpreter.run(program, "picnic", Options(max_tokens=1))
+            counts.append(len(evaluated))
+    assert counts == [1, 2, 2, 2]
 
 
 def test_memory_is_flat_over_many_inputs(tmp_path):

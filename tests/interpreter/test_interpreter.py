@@ -193,6 +193,15 @@ def test_sampling_repeats_with_its_seed_and_varies_without(interpreter, family):
     assert len({fn("picnic", **hot) for _ in range(6)}) > 1
 
 
+def test_the_draws_of_one_call_are_independent(interpreter, family):
+    """So hot that any token is about as likely as another."""
+    fn = interpreter.function(tiny.program(family))
+    results = [fn.run("picnic", temperature=1e4, seed=seed, max_tokens=40) for seed in range(4)]
+    assert max(result.output_tokens for result in results) == 40
+    for result in results:
+        assert len(set(result.text)) >= min(10, result.output_tokens / 2)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"max_tokens": 0}, {"temperature": -1}, {"temperature": float("nan")}, {"seed": -1}]
 )
@@ -243,6 +252,16 @@ def test_tokens_may_span_the_seam_of_input_and_suffix(interpreter, family):
     assert tokenizer.encode_input("th", "e") != tokenizer.encode("th") + tokenizer.encode("e")
     (end,) = tokenizer.ids(["<|im_end|>"])
     assert tokenizer.encode_input("<|im_end|>", suffix).count(end) == 1
+
+
+def test_every_control_token_of_a_suffix_is_one(interpreter, family):
+    """Qwen3's own turn ends with two, an end and a start."""
+    tokenizer, suffix = interpreter.base.tokenizer, "\n<|im_end|>\n<|im_start|>assistant\n"
+    (start, end), turn = tokenizer.ids(["<|im_start|>", "<|im_end|>"]), suffix.removeprefix("\n")
+    for text in ("the server", "<|im_start|>full<|im_end|>", ""):
+        tokens = tokenizer.encode_input(text, suffix)
+        assert [token for token in tokens if token in (start, end)] == [end, start]
+        assert tokens == tokenizer.encode(text + "\n") + tokenizer.encode(turn, control=True)
 
 
 def test_an_empty_prompt_is_refused(interpreter, family):

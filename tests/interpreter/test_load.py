@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -123,8 +125,11 @@ def test_a_damaged_base_says_what_is_wrong(tmp_path):
     whole = weights.read_bytes()
     for cut in (0, 7, 100, len(whole) - 100):
         weights.write_bytes(whole[:cut])
-        with pytest.raises(FormatError, match="damaged"):
+        with pytest.raises(FormatError, match=r"is not safetensors|the tensor 'model\."):
             load_base(folder)
+    weights.write_bytes(whole.replace(b"extra.weight", b"extra\xffweight"))
+    with pytest.raises(FormatError, match="not UTF-8"):
+        load_base(folder)
     weights.write_bytes(whole)
     for text, match in [
         ("[" * 100_000, "64 levels"),
@@ -145,6 +150,36 @@ def test_a_damaged_base_says_what_is_wrong(tmp_path):
     (folder / "config.json").write_text(json.dumps(tiny.config("llama")))
     with pytest.raises(NotFound, match="safetensors"):
         load_base(folder)
+
+
+LIES = [
+    ("llama", {"rms_norm_eps": 0.0}, "eps as 0.0"),
+    ("llama", {"rms_norm_eps": -1e-5}, "eps as -1e-05"),
+    ("llama", {"rms_norm_eps": 10**400}, "malformed"),
+    ("gpt2", {"layer_norm_epsilon": "x"}, "malformed"),
+    ("llama", {"rope_theta": 1e300}, "theta is 1e[+]300"),
+    ("llama", {"vocab_size": None}, "vocab_size as None"),
+    ("llama", {"head_dim": 1 << 24}, "a matrix of 67,108,864 rows"),
+    ("llama", {"num_attention_heads": 128}, "do not fit"),
+    ("llama", {"eos_token_id": [[1]]}, r"eos_token_id as \[\[1\]\]"),
+    ("llama", {"eos_token_id": 1 << 62}, "eos_token_id as 4611686018427387904"),
+    ("llama", {"eos_token_id": True}, "eos_token_id as True"),
+    ("llama", {"quantization": [4]}, r"quantization as \[4\]"),
+]
+
+
+@pytest.mark.parametrize(("family", "lie", "match"), LIES)
+def test_a_config_that_lies_is_one_sentence(tmp_path, family, lie, match):
+    folder = tiny.write_base(tmp_path / "base", family)
+    (folder / "config.json").write_text(tiny.changed(family, **lie))
+    with pytest.raises(FormatError, match=match):
+        load_base(folder)
+
+
+def test_of_gpt2_the_positions_count(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "gpt2")
+    (folder / "config.json").write_text(tiny.changed("gpt2", max_position_embeddings="x"))
+    assert load_base(folder).window == 256
 
 
 def test_a_failed_quantization_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -290,7 +325,7 @@ def test_a_damaged_gguf_base_says_what_is_wrong(tmp_path):
     with pytest.raises(FormatError, match=r"lacks the key llama\.block_count"):
         load_base(path)
     path.write_bytes(whole.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"))
-    with pytest.raises(FormatError, match=r"unknown tensor blk\.1\.ffn_xp"):
+    with pytest.raises(FormatError, match=r"unknown tensor 'blk\.1\.ffn_xp"):
         load_base(path)
     path.write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.prx"))
     with pytest.raises(FormatError, match="pre-tokenizer None"):
@@ -326,3 +361,63 @@ def test_a_full_disk_while_quantizing_is_one_sentence(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("cannot write ")
     assert not list((settings.cache_dir() / "bases").glob("*base*"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre"],
+)
+def test_an_array_where_a_gguf_base_has_a_text_is_refused(tmp_path, key):
+    path = tmp_path / "base.gguf"
+    write_gguf(path, tiny.write_base(tmp_path / "base", "llama"), "llama", ["F32"])
+    data, name = path.read_bytes(), key.encode()
+    at = data.index(name) + len(name)
+    length = int.from_bytes(data[at + 4 : at + 12], "little")
+    array = struct.pack("<IIQ", 9, 0, length - 4) + bytes(length - 4)  # as long as the text was
+    path.write_bytes(data[:at] + array + data[at + 12 + length :])
+    with pytest.raises(FormatError, match=r"architecture|tokenizer"):
+        load_base(path)
+
+
+def test_a_tokenizer_that_fails_on_a_text_is_one_sentence(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    made = json.loads((folder / "tokenizer.json").read_text())
+    made["model"] = {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0]]}
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    base = load_base(folder)
+    with pytest.raises(FormatError, match="the base's tokenizer fails"):
+        base.tokenizer.encode("xyz")
+
+
+def test_a_tokenizer_that_the_library_panics_on_is_one_sentence(tmp_path):
+    made = json.loads(tiny.tokenizer().to_str())
+    made["model"]["continuing_subword_prefix"] = "#" * 20  # longer than what it is cut off from
+    (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    with pytest.raises(FormatError, match=r"not a tokenizer\.json: range end index"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json")
+
+
+def test_packed_parts_that_do_not_fit_together_are_refused(tmp_path):
+    folder = tiny.write_base(tmp_path / "base", "llama")
+    tensors = mx.load(str(folder / "model.safetensors"))
+    name = "model.layers.0.mlp.up_proj"
+    parts = mx.quantize(tensors.pop(f"{name}.weight"), group_size=32, bits=4)
+    for part, tensor in zip(("weight", "scales", "biases"), parts, strict=True):
+        tensors[f"{name}.{part}"] = tensor
+    mx.save_safetensors(str(folder / "model.safetensors"), tensors)
+    load_base(folder)
+    for part, cut in (("weight", np.s_[:, :7]), ("scales", np.s_[1:]), ("biases", np.s_[:, :1])):
+        mx.save_safetensors(
+            str(folder / "model.safetensors"),
+            tensors | {f"{name}.{part}": mx.contiguous(tensors[f"{name}.{part}"][cut])},
+        )
+        with pytest.raises(FormatError, match="packed in"):
+            load_base(folder)
+
+
+def test_a_load_leaves_no_draw_of_random_weights_waiting(tmp_path):
+    """Each held on to the one before: a process that loads now and then grew."""
+    load_base(tiny.write_base(tmp_path / "base", "llama"))
+    drawn = io.StringIO()
+    mx.export_to_dot(drawn, mx.random.state[0])
+    assert "Split" not in drawn.getvalue()

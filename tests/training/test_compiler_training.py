@@ -21,6 +21,7 @@ from paw_mlx.training.arrays import read_arrays
 from paw_mlx.training.compiler import CHECKPOINT, LOG, TRAINING
 from paw_mlx.training.encodings import Encodings
 from paw_mlx.training.mapper import MapperTrainer, whiten
+from paw_mlx.training.optimizer import schedule
 from paw_mlx.training.recipe import PRESETS, CompilerRecipe
 
 
@@ -276,3 +277,12 @@ def test_presets_are_recipes_and_the_record_is_json(base, tmp_path):
     toy.train(base, tmp_path / "out", replace(toy.TOY, steps=1))
     record = json.loads((tmp_path / "out" / TRAINING).read_text())
     assert (record["recipe"]["rank"], record["num_functions"], record["num_held_out"]) == (2, 4, 1)
+
+
+def test_the_rate_of_a_compiler_rises_for_a_tenth_of_the_way_and_falls_to_nothing():
+    rates = [float(schedule(100, 2.0)(mx.array(step))) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert max(rates) == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0, rel=1e-5)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 <= rates[99] < 1e-3

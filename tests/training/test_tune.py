@@ -9,7 +9,7 @@ import pytest
 import small_tunings as small
 import tiny
 
-from paw_mlx import OptionError
+from paw_mlx import FormatError, OptionError
 from paw_mlx.cases import Case, deal
 from paw_mlx.evaluation import Gate
 from paw_mlx.program import Program
@@ -181,3 +181,16 @@ def test_a_tuning_goes_on_with_the_rows_it_began_with(tmp_path):
 def test_ten_tunings_by_bad_cases_promote_nothing_that_is_worse(base):
     trials = [small.try_one(base, seed) for seed in range(10)]
     assert not [trial for trial in trials if trial.tuned.promoted and trial.is_harmful]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "[]", "{}", "[" * 100_000, '{"version": 1, "cases": [3]}'),
+        '{"version": 1e999, "cases": [], "pairs": []}',
+    ],
+)
+def test_a_damaged_record_of_what_it_began_from_is_one_sentence(tmp_path, damage):
+    (tmp_path / "begun.json").write_text(damage)
+    with pytest.raises(FormatError, match=r"begun\.json is damaged"):
+        Begun(1, [], []).keep(tmp_path)

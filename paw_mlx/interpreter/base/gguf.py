@@ -20,6 +20,7 @@ from ...adapter import Site
 from ...errors import FormatError
 from ...families import FAMILIES, Family
 from ...formats.gguf_reader import GGUFTensor, read_gguf
+from ...formats.untrusted import shown
 from ...profiles import Profile
 from .packing import PARTS, Packing
 from .source import Source
@@ -58,12 +59,13 @@ def read_gguf_base(path: Path, repack: Packing | None = None) -> Source:
     What has to be decoded comes in float32, or packed as `repack` says.
     """
     file = read_gguf(path)
-    if file.metadata.get("general.type", "model") != "model":
-        raise FormatError(f"{path} is a GGUF {file.metadata['general.type']}, not a base")
+    # Any value may be an array, which has no truth.
+    if (kind := str(file.metadata.get("general.type", "model"))) != "model":
+        raise FormatError(f"{path} is a GGUF {shown(kind)}, not a base")
     family = FAMILIES.get(str(file.metadata.get("general.architecture")))
     if family is None:
         raise FormatError(
-            f"{path} has the architecture {file.metadata.get('general.architecture')!r}",
+            f"{path} has the architecture {shown(file.metadata.get('general.architecture'))}",
             hint=f"Supported: {', '.join(FAMILIES)}.",
         )
     config = _read_config(file.metadata, family, file.tensors)
@@ -72,7 +74,7 @@ def read_gguf_base(path: Path, repack: Packing | None = None) -> Source:
     for name, tensor in file.tensors.items():
         stem, _, kind = name.rpartition(".")
         if stem not in names:
-            raise FormatError(f"{path} holds the unknown tensor {name}")
+            raise FormatError(f"{path} holds the unknown tensor {shown(name)}")
         stored.setdefault(names[stem], {})[kind] = tensor
     layers: dict[str, Callable[[], Tensors]] = {
         layer: partial(_read_layer, layer, tensors, config, family, repack)
@@ -97,7 +99,7 @@ def _read_config(
             config[ours] = metadata[key]
         elif not theirs.endswith("?"):
             raise FormatError(f"the GGUF base lacks the key {key}")
-    if metadata.get(f"{family.name}.rope.scaling.type", "none") != "none":
+    if str(metadata.get(f"{family.name}.rope.scaling.type", "none")) != "none":
         raise FormatError("rope scaling in a GGUF base is not supported")
     if "token_embd.weight" not in tensors:
         raise FormatError("the GGUF base lacks the tensor token_embd.weight")

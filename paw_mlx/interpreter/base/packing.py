@@ -41,6 +41,9 @@ def infer_packing(path: str, layer: nn.Module, parts: Tensors) -> Packing | None
     bits, group_size = shapes[0][-1] * 32 // width, width // shapes[1][-1]
     if bits not in (2, 3, 4, 5, 6, 8) or group_size not in GROUP_SIZES:
         raise FormatError(f"{path} is packed in {bits} bits and groups of {group_size}")
+    rows, (words, groups) = shapes[0][:-1], (bits * width // 32, width // group_size)
+    if shapes != [(*rows, words), (*rows, groups), (*rows, groups)]:
+        raise FormatError(f"{path} is packed in parts that do not fit together: {shapes}")
     return {"group_size": group_size, "bits": bits}
 
 

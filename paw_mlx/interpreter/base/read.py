@@ -32,8 +32,13 @@ def _read_directory(path: Path) -> Source:
     config = _read_json(path / "config.json")
     family = family_of(config)
     _check_method(path, config)
-    if (mode := (config.get("quantization") or {}).get("mode", "affine")) != "affine":
-        raise FormatError(f"{path} is quantized in mode {mode}", hint="Only affine is supported.")
+    packing = config.get("quantization") or {}
+    if not isinstance(packing, dict):
+        raise FormatError(f"{path} gives its quantization as {shown(packing)}, and no object")
+    if (mode := packing.get("mode", "affine")) != "affine":
+        raise FormatError(
+            f"{path} is quantized in mode {shown(mode)}", hint="Only affine is supported."
+        )
     tensors = _read_tensors(path, family)
     if exists(path / "generation_config.json"):
         generation = _read_json(path / "generation_config.json")

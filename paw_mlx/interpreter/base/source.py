@@ -14,7 +14,10 @@ from typing import Any
 
 import mlx.core as mx
 
+from ...errors import FormatError
 from ...formats.fingerprint import RECORD
+from ...formats.untrusted import shown
+from ...profiles import MAX_SIZE
 from .tensors import Tensors
 from .tokenizer import Tokenizer
 
@@ -45,7 +48,8 @@ class Source:
     @property
     def context(self) -> int:
         """How many positions its config gives it."""
-        return self.config.get("max_position_embeddings") or self.config["n_positions"]
+        of_gpt2 = self.config["model_type"] == "gpt2"
+        return int(self.config["n_positions" if of_gpt2 else "max_position_embeddings"])
 
     @property
     def eos_ids(self) -> list[int]:
@@ -54,11 +58,15 @@ class Source:
 
 
 def eos_ids(config: Mapping[str, Any]) -> list[int]:
-    """Return the ids that a config says end an output; none, one or several."""
-    ids = config.get("eos_token_id")
-    if isinstance(ids, list):
-        return ids
-    return [] if ids is None else [ids]
+    """Return the ids that a config says end an output; none, one or several.
+
+    FormatError for what is no token's id.
+    """
+    given = config.get("eos_token_id")
+    ids = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(type(i) is int and 0 <= i <= MAX_SIZE for i in ids):
+        raise FormatError(f"the base's config gives eos_token_id as {shown(given)}")
+    return ids
 
 
 def by_layer(tensors: Tensors) -> dict[str, Callable[[], Tensors]]:

@@ -10,7 +10,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ...errors import FormatError, listed
+from ...errors import DiskError, FormatError, listed
+from ...files import replacing
+from ...formats.tensors import safetensors_index
 
 Tensors = dict[str, mx.array]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -18,10 +20,20 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 def load_tensors(file: Path) -> Tensors:
     """Load a file's tensors, lazily: only what is evaluated is read. FormatError for damage."""
+    safetensors_index(file)  # what MLX takes on trust
     try:
         return cast(Tensors, mx.load(str(file)))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise FormatError(f"{file} is damaged: {error}") from error
+
+
+def save_tensors(file: Path, tensors: Mapping[str, mx.array], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, whole or not at all. DiskError if the disk refuses."""
+    with replacing(file) as temporary:
+        try:
+            mx.save_safetensors(str(temporary), dict(tensors), metadata)
+        except RuntimeError as error:  # what MLX makes of a full disk
+            raise DiskError(f"cannot write {file}: {error}") from error
 
 
 def shapes_of(model: nn.Module) -> Shapes:

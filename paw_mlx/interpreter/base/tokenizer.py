@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from ...errors import FormatError, OptionError, listed
 from ...files import exists
-from ...formats.untrusted import check_arrived
+from ...formats.untrusted import check_arrived, shown
 
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's token types that are matched before BPE
 _QWEN_WORDS = (
@@ -49,16 +49,18 @@ class Tokenizer:
             check_arrived(path)
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:
+            _check_own(error)
             raise FormatError(f"{path} is not a tokenizer.json: {error}") from error
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Tokenizer:
         """Build the byte-level BPE that a GGUF base describes; FormatError for other kinds."""
-        kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-        if kind != "gpt2" or pre not in _PRE:
+        # Any value may be an array, which has no truth.
+        kind, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+        if str(kind) != "gpt2" or str(pre) not in _PRE:
             raise FormatError(
-                f"the GGUF's tokenizer is {kind!r} with pre-tokenizer {pre!r}",
+                f"the GGUF's tokenizer is {shown(kind)} with pre-tokenizer {shown(pre)}",
                 hint=f"Supported: byte-level BPE (gpt2) with {listed(sorted(_PRE))}.",
             )
         try:
@@ -78,9 +80,10 @@ class Tokenizer:
                     if type_ in (_CONTROL, _USER_DEFINED)
                 ]
             )
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:
+            _check_own(error)
             raise FormatError(f"the GGUF's tokenizer is damaged: {error}") from error
-        normalizer, before, words = _PRE[pre]
+        normalizer, before, words = _PRE[str(pre)]
         if normalizer is not None:
             tokenizer.normalizer = normalizer
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
@@ -108,7 +111,10 @@ class Tokenizer:
             ) from error
         with self._lock:
             self._tokenizer.encode_special_tokens = not control
-            return self._tokenizer.encode(text, add_special_tokens=False)
+            try:
+                return self._tokenizer.encode(text, add_special_tokens=False)
+            except BaseException as error:
+                raise _fault(error) from error
 
     def encode_input(self, text: str, suffix: str) -> list[int]:
         """Return the token ids of a user's text and the template's suffix after it.
@@ -122,7 +128,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids, control tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        try:
+            return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        except BaseException as error:
+            raise _fault(error) from error
 
     def ids(self, tokens: Iterable[str]) -> list[int]:
         """Return the ids of those of `tokens` that the vocabulary has, in order."""
@@ -164,7 +173,10 @@ class TextStream:
     def push(self, token: int) -> str:
         """Take a token; return the text that is now certain, often one word, or nothing."""
         self._ids.append(token)
-        text = self._text + (self._stream.step(self._tokenizer, token) or "")
+        try:
+            text = self._text + (self._stream.step(self._tokenizer, token) or "")
+        except BaseException as error:
+            raise _fault(error) from error
         self._text = text if self._given else text.lstrip()
         return self._give(len(self._text.rstrip()))
 
@@ -177,3 +189,17 @@ class TextStream:
     def _give(self, end: int) -> str:
         start, self._given = self._given, max(end, self._given)
         return self._text[start:end]
+
+
+def _fault(error: BaseException) -> FormatError:
+    """Return what is wrong with a tokenizer that fails on a text."""
+    _check_own(error)
+    return FormatError(
+        f"the base's tokenizer fails: {error}", hint="Its tokenizer.json is damaged: get it anew."
+    )
+
+
+def _check_own(error: BaseException) -> None:
+    """Raise an error again unless it may be the library's: it raises Exception, and panics."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error

@@ -62,7 +62,7 @@ def measure_max_draft(base: Base) -> int:
 
 def _read_kept() -> dict[str, Any]:
     """Read what was measured here; nothing where the file is none of ours."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(_place().read_text(encoding="utf-8"))
         return kept if isinstance(kept, dict) else {}
     return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -58,12 +59,14 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """End with an error, unless it has ended."""
         if self._claim():
-            self.future.set_exception(error)
+            with suppress(BaseException):  # of a callback: the owner's thread goes on
+                self.future.set_exception(error)
 
     def succeed(self, result: Result) -> None:
         """End with a result, unless it has ended."""
         if self._claim():
-            self.future.set_result(result)
+            with suppress(BaseException):
+                self.future.set_result(result)
 
     def _claim(self) -> bool:
         """Return whether to set the future now. Who waits for a cancelled one hears of it here."""

@@ -14,6 +14,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,7 @@ from ...program import Program, Template
 from ..base.tokenizer import Tokenizer
 from ..models.load import Base
 from .draft import read_examples
+from .type_faults import regex_fault, schema_fault
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -34,7 +36,8 @@ _MAX_FORCED_BYTES = 10_000  # beyond which an output has no end that a window co
 _COMPACT = (",", ":")
 _SPACED = (", ", ": ")  # json.dumps' own
 # Outputs are stripped, as str.strip does it, so a match has to begin and end with no blank.
-_STRIPPED = r"([^\s\x1c-\x1f]((?s:.)*[^\s\x1c-\x1f])?)?"
+_NO_BLANK = r"[^\s\x1c-\x1f]"
+_STRIPPED = rf"({_NO_BLANK}((?s:.)*{_NO_BLANK})?)?"
 
 
 def check_output(output: Output) -> None:
@@ -231,16 +234,34 @@ def _write(output: Schema | Regex, separators: tuple[str, str]) -> str:
     if isinstance(output, Regex):
         if (len(output.pattern) - len(output.pattern.rstrip("\\"))) % 2:
             raise _refuse(output, "it ends amid an escape")
+        if fault := regex_fault(output.pattern, _is_blank):
+            raise _refuse(output, fault)
         pattern = llguidance.regex_to_lark(output.pattern, "d")  # whose digits are 0 to 9
         lark = f"start: OUTPUT\nOUTPUT: /{pattern}/ & /{_STRIPPED}/"
         return llguidance.LLMatcher.grammar_from_lark(lark)
     schema = json.loads(output.text)
     if not isinstance(schema, dict):
         raise _refuse(output, f"it is {json.dumps(schema)[:80]}, and no object")
+    if fault := schema_fault(schema):
+        raise _refuse(output, fault)
     schema.pop("x-guidance", None)  # which would have llguidance read it in another way
     items, keys = separators
     form = {"item_separator": items, "key_separator": keys, "whitespace_flexible": False}
     return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=form)
+
+
+@lru_cache(4096)
+def _is_blank(character: str) -> bool:
+    """Return whether a regex of one character matches nothing but blanks."""
+    if len(character) == 1:
+        return character.isspace()
+    llguidance = _llguidance()
+    lark = f"start: OUTPUT\nOUTPUT: /{llguidance.regex_to_lark(character, 'd')}/ & /{_NO_BLANK}/"
+    made = llguidance.LLMatcher.grammar_from_lark(lark)
+    limits = llguidance.LLParserLimits(max_lexer_states=_MAX_STATES, verbose_errors=False)
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), made, limits=limits, log_level=0)
+    matcher.compute_bitmask()
+    return str(matcher.get_error()).startswith("NoExtension")
 
 
 def _refuse(output: Schema | Regex, reason: str) -> OptionError:

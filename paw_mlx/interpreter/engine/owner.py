@@ -5,7 +5,6 @@ Any number of threads and asyncio tasks hand it calls through a queue, and wait 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -152,13 +151,6 @@ class Owner:
     def _end(self, batch: Batch, waiting: list[Call]) -> None:
         """Fail what is left and drop every array."""
         closed = ClosedError("the interpreter was closed")
-        left: list[Any] = []
-        with contextlib.suppress(Empty):
-            while True:
-                left.append(self._queue.get_nowait())
-        for item in [*waiting, *left]:
-            if isinstance(item, Call):
-                item.fail(closed)
-            elif item is not None:
-                item[1].set_exception(closed)
+        for call in waiting:
+            call.fail(closed)
         batch.close(closed)

@@ -29,9 +29,9 @@ import mlx.core as mx
 import numpy as np
 
 from ...errors import FormatError, PawError
-from ...files import replacing
 from ...program import Program
 from ..adapters.bank import Bank
+from ..base.tensors import save_tensors
 from ..models.decoder import Layer
 from ..models.load import Base
 from .decode import prefill
@@ -147,10 +147,9 @@ class PrefixFolder:
             for i, layer in enumerate(layers)
             for n in "kv"
         }
-        with suppress(OSError, RuntimeError):
-            with replacing(self._path(key)) as temporary:
-                metadata = {"key": key, "checksum": _checksum(key, named)}
-                mx.save_safetensors(str(temporary), named, metadata)
+        with suppress(OSError):
+            metadata = {"key": key, "checksum": _checksum(key, named)}
+            save_tensors(self._path(key), named, metadata)
             self._prune()
 
     def _path(self, key: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.nn as nn
 
 from ...errors import FormatError, listed
+from ...formats.untrusted import number
 from ...profiles import Profile
 from . import gpt2, llama, qwen3
 
@@ -35,14 +36,17 @@ def read_args(config: Mapping[str, Any], whose: str = "base") -> Any:
     model does not do.
     """
     Profile.from_config(config)  # checks the model_type and the sizes
-    args = MODELS[config["model_type"]].Args
     try:
-        return args.from_config(config)
+        args = MODELS[config["model_type"]].Args.from_config(config)
+        for name in ("eps", "theta"):
+            if number(getattr(args, name, 1.0), name) <= 0:
+                raise FormatError(f"the {whose}'s config gives {name} as {getattr(args, name)}")
+        return args
     except FormatError:
         raise
     except KeyError as error:
         raise FormatError(f"the {whose}'s config lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"the {whose}'s config is malformed: {error}") from error
 
 

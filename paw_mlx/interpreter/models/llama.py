@@ -52,7 +52,7 @@ class Args:
             layers=config["num_hidden_layers"],
             heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            head_dim=config.get("head_dim") or max(config["hidden_size"] // heads, 1),
             inner=config["intermediate_size"],
             vocab=config["vocab_size"],
             eps=float(config["rms_norm_eps"]),

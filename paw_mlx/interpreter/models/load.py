@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -174,6 +175,8 @@ def _build(path: Path, source: Source, packed: bool, dtype: mx.Dtype | None = No
         source.layers.pop("lm_head", None)
     dtype = dtype or _choose_dtype(source.dtype, profile.family)
     nbytes = _fill(model, source.layers, packed, dtype)
+    # Every model draws weights that are never made: each draw would hold on to the one before.
+    mx.eval(cast(Any, mx.random.state)[0])
     form = form_of(model, dtype)
     groups = fuse(model, profile)
     ends = [*source.tokenizer.ids(profile.eos), *source.eos_ids]
