@@ -146,6 +146,35 @@ def test_what_is_no_http_is_told_so(base: Path) -> None:
         assert server.send(f"{upgrade}\r\n".encode()).startswith(b"HTTP/1.1 307")
 
 
+POST = b"POST /paw/v1/%s/words HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+LATER = b"POST /paw/v1/map/words?max_tokens=1 HTTP/1.1\r\n" + POST.partition(b"\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("head", "first", "told"),
+    [
+        (POST % b"run", b"", b"HTTP/1.1 400 "),  # while it waits for the body
+        (POST % b"none", b"", b"HTTP/1.1 "),  # when it was answered, or just before
+        (LATER, b'6\r\n"disk"\r\n', b"HTTP/1.1 "),  # amid its answer
+    ],
+)
+def test_a_body_that_is_none_is_refused_and_no_fault_of_the_server(
+    base: Path, head: bytes, first: bytes, told: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store_functions(base)
+    with http_server() as server:
+        assert server.send(head + b"no chunk\r\n\r\n").startswith(told)
+        with server.connect() as connection:
+            connection.sendall(head + first)
+            time.sleep(0.3)
+            with suppress(ConnectionError):
+                connection.sendall(b"no chunk\r\n\r\n")
+            assert read_all(connection)[:9] in (b"", b"HTTP/1.1 ")
+        assert server.post(RUN, ONE).status_code == 200
+        assert server.number("paw_in_flight") == 1  # that it is asked
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_server_that_ends_finishes_its_calls(
     base: Path, number: signal.Signals, code: int

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, h11
 
 from ...errors import OptionError
 from .app import make_app
@@ -145,6 +145,16 @@ class Connection(H11Protocol):
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, even amid a body: then its request gets no other answer."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # for it, the client is gone
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # an answer is under way, or was given
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, or for the rest of this one's body to be passed."""
