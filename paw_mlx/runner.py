@@ -6,7 +6,6 @@ this process; nothing here imports MLX, so that one in another process need not 
 
 from __future__ import annotations
 
-import math
 import queue
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from .program import Program
 
 OVERFLOWS = ("error", "head", "tail", "middle")
 DEFAULT_MAX_TOKENS = 512
+_MAX_NUMBER = 1e9  # of a temperature, and of seconds: no lock waits for more than some centuries
 _KINDS = {
     "max_tokens": Integral | None,
     "temperature": Real,
@@ -56,12 +56,18 @@ class Options:
                 raise OptionError(f"{name} is {getattr(self, name)!r:.80}, and no number")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise OptionError(f"max_tokens must be at least 1, not {self.max_tokens}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise OptionError(f"temperature must be 0 or more, not {self.temperature}")
+        if not 0 <= self.temperature <= _MAX_NUMBER:
+            raise OptionError(
+                f"temperature must be 0 or more, and at most {_MAX_NUMBER:g}, not "
+                f"{self.temperature!r:.80}"
+            )
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise OptionError(f"seed must lie in 0 … 2^64 - 1, not {self.seed}")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise OptionError(f"timeout_s must be above 0, not {self.timeout_s}")
+        if self.timeout_s is not None and not 0 < self.timeout_s <= _MAX_NUMBER:
+            raise OptionError(
+                f"timeout_s must be above 0, and at most {_MAX_NUMBER:g}, not "
+                f"{self.timeout_s!r:.80}"
+            )
         if self.overflow not in OVERFLOWS:
             raise OptionError(f"overflow is {self.overflow!r}, and can be {', '.join(OVERFLOWS)}")
         check_threshold(self.threshold)

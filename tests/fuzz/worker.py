@@ -158,6 +158,8 @@ def _by_coverage(asked: argparse.Namespace, atheris: Any) -> None:
         "-timeout=0",
         "-rss_limit_mb=0",
         "-detect_leaks=0",
+        "-report_slow_units=1000000",  # shrinking a find takes a while
+        f"-artifact_prefix={asked.sandbox}/",
         *handled,
     ]
     options += ["-print_final_stats=0", "-verbosity=0", f"-seed={asked.seed + asked.first + 1}"]
