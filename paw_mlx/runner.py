@@ -9,16 +9,18 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from .errors import OptionError, OutputError
+from .errors import CallTimeout, OptionError, OutputError, PawError
 from .output import TEXT, Decision, Output, check_otherwise, check_threshold
 from .program import Program
 
 OVERFLOWS = ("error", "head", "tail", "middle")
 DEFAULT_MAX_TOKENS = 512
+_LATE_S = 5.0  # after a call's time is up, for who computes it to say so
 _MAX_NUMBER = 1e9  # of a temperature, and of seconds: no lock waits for more than some centuries
 _KINDS = {
     "max_tokens": Integral | None,
@@ -221,6 +223,26 @@ class Runner(Protocol):
     def close(self) -> None:
         """Give back what it holds."""
         ...
+
+
+def failed(error: PawError) -> Future[Result]:
+    """Return the future of a call that could not even begin."""
+    future: Future[Result] = Future()
+    future.set_exception(error)
+    return future
+
+
+def take_result(future: Future[Result], options: Options) -> Result:
+    """Wait for a call that another process computes; one that nobody waits for is cancelled.
+
+    CallTimeout if it has not said so itself some seconds after its time.
+    """
+    try:
+        return future.result(options.timeout_s and options.timeout_s + _LATE_S)
+    except FutureTimeout:
+        raise CallTimeout(f"no result within {options.timeout_s:g} s") from None
+    finally:
+        future.cancel()
 
 
 def check_text(text: object) -> str:

@@ -32,7 +32,7 @@ from .options import (
 )
 from .progress_line import ProgressLine, notes
 from .references import FILE, PROGRAM
-from .rows import Stdout, file_options, open_files
+from .rows import Stdout, added_options, file_options, open_files
 from .specs import check_writable
 from .voice import say
 
@@ -57,10 +57,7 @@ def _check_address(
 @click.argument("program", type=PROGRAM)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=FILE)
 @file_options
-@click.option("--output-field", metavar="NAME", help="Which gets the output.  [default: output]")
-@click.option("--probability-field", metavar="NAME", help="Gets the probability of the label.")
-@click.option("--file-field", metavar="NAME", help="Gets the file that the row stands in.")
-@click.option("--unordered", is_flag=True, help="Rows as they are done, with their number.")
+@added_options
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run to OUT stopped.")
 @click.option(
     "--on-error", type=click.Choice(["keep", "stop"]), default="keep", show_default=True,
@@ -86,10 +83,7 @@ def command(
     field: str | None,
     query: str | None,
     output: Target | None,
-    output_field: str | None,
-    probability_field: str | None,
-    file_field: str | None,
-    unordered: bool,
+    added: dict[str, Any],
     resume: bool,
     on_error: str,
     batch_size: int | None,
@@ -117,22 +111,12 @@ def command(
     with open_files(files, format_, output, query) as source:
         if output:
             check_writable(path_of(output))
-        rows = RowFiles.open(
-            source,
-            output,
-            format=format_,
-            field=field,
-            output_field=output_field,
-            probability_field=probability_field,
-            file_field=file_field,
-            unordered=unordered,
-            decided=as_json,
-        )
+        rows = RowFiles.open(source, output, format=format_, field=field, decided=as_json, **added)
         if resume and output and is_complete(output, source):
             say(f"nothing to resume: {output} is there, {part_of(output)} is not")
             return
         fn = open_function(program, **base, **typed, workers=workers, ray=ray)
-        if probability_field:
+        if rows.added.probability:
             check_probable(fn.program.output)
         with closing(fn.runner):
             fn.runner.cut_tokens(fn.program, "x", options)  # does any input fit at all?

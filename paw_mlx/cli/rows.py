@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,41 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Write rows here, in the format of its suffix if it has one.",
     )
     return input_options(out(command))
+
+
+def added_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what rows gain: --output-field, --probability-field, --file-field, --unordered.
+
+    The command gets them as `added`, keywords of `RowFiles.open`.
+    """
+
+    @wraps(command)
+    def run(
+        output_field: str | None,
+        probability_field: str | None,
+        file_field: str | None,
+        unordered: bool,
+        **others: Any,
+    ) -> Any:
+        added = {
+            "output_field": output_field,
+            "probability_field": probability_field,
+            "file_field": file_field,
+            "unordered": unordered,
+        }
+        return command(added=added, **others)
+
+    return add_options(
+        run,
+        click.option(
+            "--output-field", metavar="NAME", help="Which gets the output.  [default: output]"
+        ),
+        click.option(
+            "--probability-field", metavar="NAME", help="Gets the probability of the label."
+        ),
+        click.option("--file-field", metavar="NAME", help="Gets the file that the row stands in."),
+        click.option("--unordered", is_flag=True, help="Rows as they are done, with their number."),
+    )
 
 
 @contextmanager

@@ -11,17 +11,15 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, fields
 from typing import Any
 
-from ..errors import CallTimeout, DaemonError, DriftWarning, PawError
+from ..errors import DaemonError, DriftWarning, PawError
 from ..output import Decision, Labels, Output, Probabilities
 from ..program import Program
-from ..runner import Options, Pieces, Result, Runner, Stream, check_text
+from ..runner import Options, Pieces, Result, Runner, Stream, check_text, failed, take_result
 from .link import Link, Message, Waiting, settle
 
-_LATE_S = 5.0  # after a call's time is up, for the daemon to say so itself
 _RESULT = tuple(f.name for f in fields(Result) if f.name not in ("output", "decision"))
 
 
@@ -69,22 +67,14 @@ class DaemonRunner:
         try:
             return self._submit(program, text, options, None)
         except PawError as error:
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            return failed
+            return failed(error)
 
     def run(self, program: Program, text: str, options: Options) -> Result:
         """Return the output for one input."""
         if self._taken:
             return self._taken.run(program, text, options)
         self._link.check_caller()
-        future = self.submit(program, text, options)
-        try:
-            return future.result(options.timeout_s and options.timeout_s + _LATE_S)
-        except FutureTimeout:
-            raise CallTimeout(f"no result within {options.timeout_s:g} s") from None
-        finally:
-            future.cancel()
+        return take_result(self.submit(program, text, options), options)
 
     def stream(self, program: Program, text: str, options: Options) -> Pieces:
         """Return the output for one input in pieces."""

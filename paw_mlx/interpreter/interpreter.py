@@ -29,7 +29,7 @@ from ..output import Labels, Regex
 from ..profiles import Profile, find_profile
 from ..program import Program
 from ..progress import Progress, quiet
-from ..runner import DEFAULT_MAX_TOKENS, Options, Pieces, Result, Stream, check_text
+from ..runner import DEFAULT_MAX_TOKENS, Options, Pieces, Result, Stream, check_text, failed
 from .adapters.bank import Bank
 from .drift import check_drift
 from .engine.batch import Batch
@@ -175,9 +175,7 @@ class Interpreter:
             call = self._call(program, text, options or Options())
             self._owner.submit(call)
         except PawError as error:
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            return failed
+            return failed(error)
         return call.future
 
     def run(self, program: Program, text: str, options: Options | None = None) -> Result:

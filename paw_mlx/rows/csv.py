@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FieldError, FormatError, PawError
 from ..runner import Result
 from ..words import counted
+from .journal import Gain
 from .jsonl import as_base64
 from .records import UNLIMITED, Dialect, Record, mend_records, read_records, split_hint
 from .row import INPUT, Added, Reader, Row, choose_field
@@ -88,15 +89,10 @@ class CsvWriter:
 
     def row(self, row: Row, answer: Result | PawError) -> bytes:
         """Write a record; one that failed and has other columns stays whole, in the first."""
-        text = error = probability = ""
-        if isinstance(answer, PawError):
-            error = f"{type(answer).__name__}: {answer}"
-        else:
-            text = answer.text
-            probability = repr(answer.decision.probability) if answer.decision else ""
-        added = [text, error]
+        gain = Gain.of(answer)
+        added = [gain.output or "", gain.error or ""]
         if self._added.probability:
-            added.insert(1, probability)
+            added.insert(1, "" if gain.probability is None else repr(gain.probability))
         if self._added.file:
             added.append(row.file or "")
         if self._added.row:

@@ -9,15 +9,31 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import PawError
 from ..runner import Result
 from .jsonl import as_base64, said
-from .row import INPUT, Added, Row
+from .row import INPUT, Added, Row, whole_lines
 from .target import Seal
 
 _BYTES = "base64"  # the one name of an object that stands for bytes: no other objects are written
+
+
+class Gain(NamedTuple):
+    """What a row of a table gains: None for an output that was not said, and for what is not."""
+
+    output: str | None
+    probability: float | None
+    error: str | None  # "code: message"
+
+    @classmethod
+    def of(cls, answer: Result | PawError) -> Gain:
+        """Take what became of a row."""
+        if isinstance(answer, PawError):
+            return cls(None, None, f"{type(answer).__name__}: {answer}")
+        probability = answer.decision.probability if answer.decision else None
+        return cls(said(answer), probability, None)
 
 
 class JournalWriter:
@@ -48,12 +64,11 @@ class JournalWriter:
 
     def _gain(self, row: Row, answer: Result | PawError) -> Iterator[Any]:
         """Give what a row gained, in the order of its columns."""
-        failed = isinstance(answer, PawError)
-        yield None if isinstance(answer, PawError) else said(answer)
+        gain = Gain.of(answer)
+        yield gain.output
         if self._added.probability:
-            decision = None if isinstance(answer, PawError) else answer.decision
-            yield decision.probability if decision else None
-        yield f"{type(answer).__name__}: {answer}" if failed else None
+            yield gain.probability
+        yield gain.error
         if self._added.file:
             yield row.file
         if self._added.row:
@@ -61,9 +76,7 @@ class JournalWriter:
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
         """Find the lines that have an end; unordered rows say their numbers."""
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
+        for number, line in whole_lines(lines):
             yield len(line), json.loads(line)[-1] if self._added.row else number
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import FormatError, NotFound, PawError, listed
 from ..output import Schema
 from ..runner import Result
-from .row import INPUT, Added, Reader, Row, choose_field, find_field, free_name
+from .row import INPUT, Added, Reader, Row, choose_field, find_field, free_name, whole_lines
 from .source import Input, Lines, decode_line
 from .target import Seal
 
@@ -112,9 +112,7 @@ class JsonlWriter:
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
         """Find the lines that have an end; unordered rows say their numbers."""
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
+        for number, line in whole_lines(lines):
             yield len(line), json.loads(line)[self._added.row] if self._added.row else number
 
 

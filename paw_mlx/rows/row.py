@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import FieldError, OptionError, PawError
@@ -111,6 +112,11 @@ class Writer(Protocol):
         It ends before a last row that was cut. ValueError or LookupError if it is damaged.
         """
         ...
+
+
+def whole_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Number lines from 1, up to one that has no end: it was cut."""
+    return takewhile(lambda numbered: numbered[1].endswith(b"\n"), enumerate(lines, 1))
 
 
 def find_field(name: str | None, columns: Sequence[str]) -> str | None:

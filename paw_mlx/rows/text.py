@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import PawError
 from ..runner import Result
-from .row import INPUT, Row
+from .row import INPUT, Row, whole_lines
 from .source import Input, decode_line
 from .target import Seal
 
@@ -47,7 +47,5 @@ class LinesWriter:
 
     def whole(self, lines: Iterator[bytes]) -> Iterator[tuple[int, int]]:
         """Find the lines that have an end."""
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                return
+        for number, line in whole_lines(lines):
             yield len(line), number

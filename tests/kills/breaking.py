@@ -11,10 +11,12 @@ import hashlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -111,7 +113,6 @@ class World:
 
     folder: Path
     shim: Path
-    more: dict[str, str] = field(default_factory=dict)
 
     def run(self, words: Sequence[str], **shim: object) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end, perhaps one that something happens to."""
@@ -138,17 +139,13 @@ class World:
         )
 
     def environment(self) -> dict[str, str]:
-        return (
-            os.environ
-            | {
-                "HOME": str(self.folder / "home"),
-                "PAW_MLX_HOME": str(self.folder / "paw"),
-                "HF_HOME": str(self.folder / "hf"),
-                "PAW_OFFLINE": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            }
-            | self.more
-        )
+        return os.environ | {
+            "HOME": str(self.folder / "home"),
+            "PAW_MLX_HOME": str(self.folder / "paw"),
+            "HF_HOME": str(self.folder / "hf"),
+            "PAW_OFFLINE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
     def seen(self, unseen: Sequence[str] = ()) -> Seen:
         """What a user sees: each file's content, without what is hidden or on its way."""
@@ -185,9 +182,6 @@ def content(path: Path) -> str:
 
 
 def _dump(path: Path) -> Iterator[str]:
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(path)) as base:
         assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         for (name,) in base.execute(
@@ -212,9 +206,6 @@ def make_shim(folder: Path) -> Path:
 
 def make_template(folder: Path, shim: Path) -> World:
     """Make a world: a store with the function `mail`, which has cases, and what commands need."""
-    import sqlite3
-    from contextlib import closing
-
     for name in ("paw", "home", "hf"):
         (folder / name).mkdir(parents=True)
     base = load_base(toy.write_base(folder / "base"))
@@ -243,7 +234,7 @@ def make_template(folder: Path, shim: Path) -> World:
 def copy(world: World, folder: Path) -> World:
     """Copy a world, with its files' times."""
     shutil.copytree(world.folder, folder, symlinks=True)
-    return World(folder, world.shim, world.more)
+    return World(folder, world.shim)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pytest
 import ray_clusters
 import tiny
+from limits import limited
 from ray_clusters import ray
 
 import paw_mlx as paw
@@ -27,11 +27,8 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated:Depreca
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
     """What would wait for good fails."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for good"))
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with limited(120):
+        yield
 
 
 @pytest.fixture(scope="module")

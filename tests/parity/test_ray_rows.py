@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import ray_clusters
 import tiny
+from limits import limited
 from ray_clusters import kill, ray, until, workers
 
 import paw_mlx as paw
@@ -39,11 +39,8 @@ def texts(num: int, seed: int = 0) -> list[str]:
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
     """What would wait for good fails."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for good"))
-    signal.alarm(180)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with limited(180):
+        yield
 
 
 @pytest.fixture(scope="module")

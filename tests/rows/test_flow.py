@@ -6,7 +6,6 @@ import asyncio
 import gc
 import itertools
 import random
-import signal
 import threading
 import time
 import tracemalloc
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import tiny
+from limits import limited
 
 from paw_mlx import Function, InputTooLong, Interpreter, OptionError, Options, PawError
 from paw_mlx.rows import flow
@@ -27,11 +27,8 @@ TEXTS = ["the disk is full", "picnic", "", "server down " * 4, "世界 Grüße",
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
     """What would wait for good fails."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for good"))
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with limited(60):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def test_a_daemon_that_stands_still_is_passed_by(
 def test_a_call_has_its_time_where_the_daemon_stands_still(
     running: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paw_mlx.client.runner._LATE_S", 0.2)
+    monkeypatch.setattr("paw_mlx.runner._LATE_S", 0.2)
     with connected(running) as fn:
         with stopped(running), pytest.raises(paw.CallTimeout, match=r"no result within 0\.3 s"):
             fn(TEXT, timeout_s=0.3)

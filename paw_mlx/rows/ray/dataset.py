@@ -6,18 +6,19 @@ import asyncio
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ...annotations import output_of, retype
-from ...errors import FormatError, PawError
+from ...errors import FormatError
 from ...output import Regex, read_record
 from ...profiles import base_name
 from ...program import Program
-from ...runner import Options, Result
+from ...runner import Options
 from ..flow import outcomes
-from ..jsonl import said
+from ..journal import Gain
 from ..row import Added, check_probable, choose_field
 from .actor import Message, load_base, read_program
 from .cluster import library
@@ -66,39 +67,24 @@ def map_batches(
     output = output_of(labels, schema, regex)
     programs = Programs()
     made = retype(programs.load(program, offline=offline), output, threshold, otherwise)
-    names = {"field": field, "output": output_field, "probability": probability_field}
     if probability_field:
         check_probable(made.output)
+    names = {"field": field, "output": output_field, "probability": probability_field}
     if columns := dataset.columns(fetch_if_missing=False):
         _choose_names(columns, names)
     base = base_of(interpreter or base_name(made.interpreter), bits, group_size, offline)
-    places = plan(library().nodes(), num_workers)
-    if any(place.num_gpus for place in places) and num_gpus != 0:
-        places = [place for place in places if place.num_gpus]
-    place = _part(places, num_cpus, num_gpus)
-    runner = RayRunner([place], base, programs)
-    try:
+    place, num_actors = _plan(num_workers, num_cpus, num_gpus)
+    with closing(RayRunner([place], base, programs)) as runner:
         runner.check(made, strict=strict)
-    finally:
-        runner.close()
-    mapped = dataset.map_batches(
-        RowMapper,
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        compute=library().data.ActorPoolStrategy(size=num_workers or len(places)),
-        fn_constructor_kwargs={
-            "base": base,
-            "share": place.share,
-            "data": [programs.put(made)[1]],
-            "output": made.output.record(),
-            "options": asdict(options or Options()),
-            "names": names,
-        },
-        num_cpus=place.num_cpus,
-        num_gpus=place.num_gpus,
-    )
-    mapped.context.execution_options.preserve_order = True
-    return mapped
+    told = {
+        "base": base,
+        "share": place.share,
+        "data": [programs.put(made)[1]],
+        "output": made.output.record(),
+        "options": asdict(options or Options()),
+        "names": names,
+    }
+    return _map(dataset, told, place, num_actors, batch_size)
 
 
 class RowMapper:
@@ -127,20 +113,22 @@ class RowMapper:
         import pyarrow as pa
 
         field, added = _choose_names(table.column_names, self._names)
-        answers = self._run(field, table.column(field).to_pylist())
-        table = table.append_column(added.output, pa.array(map(_said, answers), pa.string()))
+        gains = self._run(field, table.column(field).to_pylist())
+        outputs = pa.array([gain.output for gain in gains], pa.string())
+        table = table.append_column(added.output, outputs)
         if added.probability:
-            shares = pa.array(map(_probability, answers), pa.float64())
+            shares = pa.array([gain.probability for gain in gains], pa.float64())
             table = table.append_column(added.probability, shares)
-        return table.append_column(added.error, pa.array(map(_error, answers), pa.string()))
+        errors = pa.array([gain.error for gain in gains], pa.string())
+        return table.append_column(added.error, errors)
 
-    def _run(self, field: str, values: Sequence[Any]) -> list[Result | PawError]:
-        """Return what becomes of each input."""
+    def _run(self, field: str, values: Sequence[Any]) -> list[Gain]:
+        """Return what each input's row gains."""
         interpreter, program = self._load()
         fault = FormatError(f"the field {field!r} is no text")
         rows = ((None, value if isinstance(value, str) else fault) for value in values)
         found = outcomes(interpreter, program, rows, self._options, batch_size=len(values) or None)
-        return [outcome.answer for outcome in found]
+        return [Gain.of(outcome.answer) for outcome in found]
 
     def _load(self) -> tuple[Interpreter, Program]:
         """Load base and program, once: not as Ray makes this, which would try again and again."""
@@ -160,24 +148,30 @@ def _choose_names(columns: Sequence[str], names: Mapping[str, Any]) -> tuple[str
     return field, added
 
 
-def _part(places: Sequence[Place], num_cpus: float | None, num_gpus: float | None) -> Place:
-    """Return what each actor takes of any node."""
+def _map(dataset: Any, told: Message, place: Place, num_actors: int, batch_size: int) -> Any:
+    """Return a Dataset that `RowMapper`s, which are told that, make of another, in its order."""
+    mapped = dataset.map_batches(
+        RowMapper,
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=library().data.ActorPoolStrategy(size=num_actors),
+        fn_constructor_kwargs=told,
+        **place.resources,
+    )
+    mapped.context.execution_options.preserve_order = True
+    return mapped
+
+
+def _plan(
+    num_workers: int | None, num_cpus: float | None, num_gpus: float | None
+) -> tuple[Place, int]:
+    """Return what each actor takes of any node, and how many there are."""
+    places = plan(library().nodes(), num_workers)
+    if any(place.num_gpus for place in places) and num_gpus != 0:
+        places = [place for place in places if place.num_gpus]
     if num_cpus is None:
         num_cpus = max(0.0, min(place.num_cpus for place in places) - 1)
     if num_gpus is None:
         num_gpus = min(place.num_gpus for place in places)
     share = max(place.share for place in places)
-    return Place(None, num_cpus, num_gpus, share)
-
-
-def _said(answer: Result | PawError) -> str | None:
-    return None if isinstance(answer, PawError) else said(answer)
-
-
-def _probability(answer: Result | PawError) -> float | None:
-    decision = None if isinstance(answer, PawError) else answer.decision
-    return decision.probability if decision else None
-
-
-def _error(answer: Result | PawError) -> str | None:
-    return f"{type(answer).__name__}: {answer}" if isinstance(answer, PawError) else None
+    return Place(None, num_cpus, num_gpus, share), num_workers or len(places)

@@ -27,8 +27,12 @@ class Place:
         if self.node:
             scheduling = ray.util.scheduling_strategies
             strategy = scheduling.NodeAffinitySchedulingStrategy(self.node, soft=True)
-        taken = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
-        return taken | {"scheduling_strategy": strategy}
+        return self.resources | {"scheduling_strategy": strategy}
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What a worker takes of its node, as Ray has it."""
+        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
 
     def anywhere(self) -> Place:
         """Return the same part of any node."""

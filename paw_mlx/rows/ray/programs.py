@@ -6,7 +6,7 @@ import hashlib
 from os import PathLike
 from typing import Any
 
-from ... import formats, hub
+from ...client.connection import load_program
 from ...client.contents import Contents
 from ...program import Program
 from ...progress import Progress, quiet
@@ -28,11 +28,7 @@ class Programs:
         progress: Progress = quiet,
     ) -> Program:
         """Return a program; of a path, a name in the store or a hub reference, as it is now."""
-        if isinstance(program, Program):
-            return program
-        path = hub.resolve_program(str(program), offline=offline, progress=progress)
-        contents = Contents.of_file(path) if path.is_file() else None  # before it is read
-        made = formats.load(path)
+        made, contents = load_program(program, offline, progress)
         if contents:
             self._files.append((made, contents))
         return made

@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict
 from os import PathLike
 from typing import Any
@@ -18,13 +17,13 @@ from ... import settings
 from ...annotations import output_of, retype
 from ...client.places import absolute
 from ...client.runner import read_result
-from ...errors import CallTimeout, DriftWarning, OptionError, PawError
+from ...errors import DriftWarning, OptionError, PawError
 from ...functions import Function
 from ...output import Output, Regex
 from ...profiles import base_name
 from ...program import Program
 from ...progress import Progress, quiet
-from ...runner import Options, Pieces, Result, Stream, check_text
+from ...runner import Options, Pieces, Result, Stream, check_text, failed, take_result
 from ...words import counted
 from .actor import Worker
 from .calls import Job, Message
@@ -32,8 +31,6 @@ from .cluster import connect, library
 from .dispatch import Dispatcher
 from .places import Place, plan
 from .programs import Programs
-
-_LATE_S = 5.0  # after a call's time is up, for its worker to say so itself
 
 
 def open_function(
@@ -126,20 +123,12 @@ class RayRunner:
         try:
             return self._ask("run", program, check_text(text), options)
         except PawError as error:
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            return failed
+            return failed(error)
 
     def run(self, program: Program, text: str, options: Options) -> Result:
         """Return the output for one input."""
         self._check_caller()
-        future = self.submit(program, text, options)
-        try:
-            return future.result(options.timeout_s and options.timeout_s + _LATE_S)
-        except FutureTimeout:
-            raise CallTimeout(f"no result within {options.timeout_s:g} s") from None
-        finally:
-            future.cancel()
+        return take_result(self.submit(program, text, options), options)
 
     def stream(self, program: Program, text: str, options: Options) -> Pieces:
         """Return the output for one input in one piece: a worker sends it when it is whole."""
