@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -12,11 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
+
+from paw_mlx import formats
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 STORE_BYTES = 100_000_000
+WORDS = ["the server", "is down", "disk", "full", "spring", "picnic on Friday", "welcome", "世界"]
+
+
+def texts(num: int, seed: int = 0) -> list[str]:
+    """Inputs that differ, and some that repeat."""
+    chance = random.Random(seed)
+    made = [" ".join(chance.choices(WORDS, k=chance.randint(1, 5))) for _ in range(num)]
+    return [f"{text} {i}" if i % 9 else text for i, text in enumerate(made)]
+
+
+def write_home(home: Path) -> Path:
+    """Write a base, and two programs for it."""
+    tiny.write_base(home / "base", "qwen3")
+    profile = tiny.profile("qwen3")
+    for name, seed in (("a", 0), ("b", 1)):
+        formats.save(tiny.program("qwen3", seed), home / f"{name}.paw", None, profile=profile)
+    return home
 
 
 @contextmanager
