@@ -72,8 +72,12 @@ def open_workers(
     base = {"interpreter": interpreter, "bits": bits, "group_size": group_size}
     base |= {"strict": strict, "offline": offline}
     workers = Workers(made, contents, base_record(base), num_workers)
-    for message in workers.warnings:
-        warnings.warn(message, DriftWarning, stacklevel=2)
+    try:
+        for message in workers.warnings:
+            warnings.warn(message, DriftWarning, stacklevel=2)
+    except DriftWarning:  # where warnings are errors
+        workers.close()
+        raise
     return Function(workers, made)
 
 

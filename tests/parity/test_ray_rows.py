@@ -189,6 +189,12 @@ def test_a_program_for_another_base_is_refused(cluster: Any, home: Path) -> None
         open_function(home / "a.paw", interpreter=str(home / "base"), num_workers=1, strict=True)
 
 
+def test_a_refusal_that_is_kept_holds_no_worker(cluster: Any, home: Path) -> None:
+    with pytest.raises(paw.AdapterMismatch) as kept:
+        open_function(home / "a.paw", interpreter=str(home / "base"), num_workers=1, strict=True)
+    assert until(lambda: ray.available_resources().get("CPU") == 2, 20), kept
+
+
 def test_a_cluster_without_room_is_one_sentence(
     cluster: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -300,6 +300,10 @@ def test_a_warning_is_said_once_and_strict_refuses(place: Place, tmp_path: Path)
         assert [(one.category, one.filename) for one in said] == [(paw.DriftWarning, __file__)]
     with pytest.raises(paw.AdapterMismatch):
         open_workers(path, 2, interpreter=str(place.base), strict=True)
+    before = _children()
+    with pytest.raises(paw.DriftWarning) as kept:  # warnings are errors here
+        open_workers(path, 2, interpreter=str(place.base))
+    assert _children() == before, kept
 
 
 def test_a_cancelled_call_is_cancelled_where_it_runs(place: Place) -> None:

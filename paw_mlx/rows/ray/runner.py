@@ -74,11 +74,15 @@ def open_function(
         places = plan(library().nodes(), num_workers)
         progress(f"loading {reference} in {counted(len(places), 'worker')}")
         runner = RayRunner(places, base, programs, disconnect=connected)
-        for message in runner.check(made, strict=strict):
-            warnings.warn(message, DriftWarning, stacklevel=2)
     except BaseException:
         if connected:
             library().shutdown()
+        raise
+    try:
+        for message in runner.check(made, strict=strict):
+            warnings.warn(message, DriftWarning, stacklevel=2)
+    except BaseException:
+        runner.close()
         raise
     return Function(runner, made)
 
