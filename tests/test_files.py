@@ -382,3 +382,19 @@ def test_the_service_is_off_until_it_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert settings.service() == ("https://example.org", "")
     monkeypatch.setenv("PAW_API_KEY", "secret")
     assert settings.service() == ("https://example.org", "secret")
+
+
+def test_locks_do_not_go_to_a_folder_that_others_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"paw-mlx-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(DiskError, match="not this user's alone"), locks.locked(tmp_path / "lock"):
+        pass
+    assert not [*folder.iterdir()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sqlite3
@@ -104,6 +105,38 @@ def test_a_view_runs_nothing_but_what_reading_takes(tmp_path: Path) -> None:
     with pytest.raises(PawError):
         shout(db, tmp_path / "o.csv", query=f"ATTACH '{other}' AS x")
     assert not other.exists()
+
+
+def test_a_view_of_what_sqlite_says_of_itself_is_not_read(tmp_path: Path) -> None:
+    db = mail(tmp_path / "app.db")
+    write(db, "CREATE VIEW evil AS SELECT file AS body FROM pragma_database_list")
+    with pytest.raises(FormatError, match="unsafe use of virtual table"):
+        shout(f"sqlite:///{db}?table=evil", tmp_path / "o.csv", field="body")
+
+
+def test_a_journal_that_names_a_file_does_not_remove_it(tmp_path: Path) -> None:
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work")
+    db, name = tmp_path / "app.db", os.fsencode(victim)
+    with closing(sqlite3.connect(tmp_path / "made.db", isolation_level=None)) as made:
+        made.execute("PRAGMA cache_size=5")  # so that the change reaches the disk
+        made.execute("CREATE TABLE mail(body TEXT)")
+        made.executemany("INSERT INTO mail VALUES(?)", [("x" * 2000,)] * 100)
+        made.execute("BEGIN")
+        made.execute("UPDATE mail SET body = 'y'")
+        db.write_bytes((tmp_path / "made.db").read_bytes())
+        journal = (tmp_path / "made.db-journal").read_bytes()
+    page, magic = int.from_bytes(journal[24:28], "big"), journal[:8]
+    numbers = ((1 << 30) // page + 1, len(name), sum(name))
+    where, length, check = (number.to_bytes(4, "big") for number in numbers)
+    beside = tmp_path / "app.db-journal"
+    beside.write_bytes(journal + where + name + length + check + magic)
+    with pytest.raises(FormatError, match="would remove a file that app"):
+        shout(db, tmp_path / "o.csv", field="body")
+    assert victim.read_text() == "years of work"
+    beside.write_bytes(journal)  # a change of one database is undone
+    assert shout(db, tmp_path / "o.csv", field="body")
+    assert not beside.exists()
 
 
 @contextmanager

@@ -97,6 +97,8 @@ def test_the_page_itself_and_a_link_to_it_are_let_through(server: Served) -> Non
     assert server.post("/paw/v1/cases/words", {"input": "a", "output": "b"}, headers=own).is_success
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert server.client.get("/workbench/", headers=link).status_code == 200
+    for place in ("iframe", "object", "embed"):
+        assert server.client.get("/workbench/", headers=link | {"Sec-Fetch-Dest": place}).is_error
     image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     assert server.client.get("/paw/v1/functions", headers=image).status_code == 403
 

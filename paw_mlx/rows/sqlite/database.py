@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from ...errors import DiskError, FormatError, NotFound, PawError
+from ...files import read_errors
 from ..source import MAX_LINE_BYTES
 
 _BUSY_S = 10.0
@@ -23,6 +24,7 @@ _DISK = {
 _NEEDS_FOLDER = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 # What a kill in the middle of a transaction leaves to whoever may write.
 _UNFINISHED = {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY}
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file
 _FAULTS = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError, MemoryError)
 
 
@@ -111,7 +113,10 @@ def find_table(connection: sqlite3.Connection, name: str) -> Entry | None:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode={mode}"
+    path = path.resolve()
+    if mode != "ro":
+        _check_journal(path)
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -126,6 +131,25 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check_journal(path: Path) -> None:
+    """Raise FormatError if a journal beside a database names a file of several databases' change.
+
+    Whoever rolls it back has SQLite remove that file, and it may be anybody's.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if not journal.is_file():
+        return
+    with read_errors(journal), journal.open("rb") as file:
+        is_hot = file.read(1) not in (b"", b"\0")
+        file.seek(max(file.seek(0, os.SEEK_END) - len(_JOURNAL_MAGIC), 0))
+        if is_hot and file.read() == _JOURNAL_MAGIC:
+            raise FormatError(
+                f"{path} was left amid a change of several databases: undoing it would remove "
+                f"a file that {journal.name} names",
+                hint="If all of it is yours, open it once with `sqlite3`, which undoes the change.",
+            )
 
 
 def _check_readable(path: Path) -> None:

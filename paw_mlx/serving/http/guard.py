@@ -183,7 +183,11 @@ def _check_origin(headers: Headers, scope: Scope, host: str, computes: bool) -> 
     """Raise Refused for what a page of another origin sends; following a link is let through."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     is_ours = origin is None or origin == f"{scope['scheme']}://{host}"
-    follows = not computes and headers.get("sec-fetch-mode") == "navigate"
+    follows = (
+        not computes
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest", "document") == "document"  # no frame of another page
+    )
     if not is_ours or (site not in ("none", "same-origin") and not follows):
         raise Refused(
             403,
