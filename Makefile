@@ -15,7 +15,7 @@ COMPILE := .venv/tools/bin/uv pip compile --quiet $(LOCK) --universal --python-v
 	--constraint tests/parity/requirements.txt pyproject.toml
 TOOLS := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 
-.PHONY: demo test fuzz kills check fix docs parity llamacpp lock audit wheel sbom clean
+.PHONY: demo test fuzz kills soak mutants check fix docs parity llamacpp lock audit wheel sbom clean
 .NOTPARALLEL:
 
 demo: .venv/.run          ## watch the example programs run on held-out inputs
@@ -32,6 +32,12 @@ fuzz: .venv/.atheris      ## send damaged and hostile files through every reader
 
 kills: .venv/.dev         ## kill commands at a thousand of their changes on the disk
 	@$(RUN) tests.kills
+
+soak: .venv/.dev          ## make a hundred thousand mixed calls; what is left, and are they right?
+	@$(RUN) tests.soak
+
+mutants: .venv/.mutants   ## change the code a place at a time, and count what the tests find
+	@$(RUN) tests.mutants --tool .venv/mutants/bin/cosmic-ray
 
 check: .venv/.dev         ## lint, format, types
 	@$(RUN) ruff check .
@@ -112,6 +118,12 @@ clean:                    ## remove all that this file and the tools made
 .venv/.atheris: .venv/.dev
 	@echo "Installing Atheris into .venv/atheris, where it has a wheel"
 	@$(INSTALL) --no-deps --target .venv/atheris atheris==3.0.0 || true
+	@touch $@
+
+.venv/.mutants: .venv/.dev
+	@echo "Installing Cosmic Ray into .venv/mutants"
+	@$(RUN) venv --clear .venv/mutants
+	@.venv/mutants/bin/python -m pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
 	@touch $@
 
 .venv/.llamacpp: .venv/.dev

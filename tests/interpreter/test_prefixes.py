@@ -382,3 +382,30 @@ def test_a_saved_prefix_goes_on_as_the_evaluated_one(base, cache):
         for kv in (warm, read)
     )
     assert (expected == found).all()
+
+
+class Idle:
+    """A bank whose programs need no room."""
+
+    always_hot = False
+
+    def use(self, programs: object) -> None:
+        pass
+
+
+def test_what_was_evaluated_is_written_once_and_the_oldest_leaves_memory(base, cache, folder):
+    programs = [tiny.program("qwen3") for _ in range(2)]
+    tokens = [base.end] * 40
+    room = prefixes.Prefixes(base, Idle(), cache, lambda: GB)
+    for program in programs:
+        room.get(program, tokens)
+    assert (len(room), folder.exists() and names(folder)) in ((2, False), (2, []))
+    room.keep()
+    written = {path: path.stat().st_ino for path in folder.iterdir()}
+    assert written
+    room.keep()
+    assert {path: path.stat().st_ino for path in folder.iterdir()} == written
+    small = prefixes.Prefixes(base, Idle(), cache, lambda: 1)
+    for program in programs:
+        small.get(program, tokens)
+    assert len(small) == 1

@@ -35,3 +35,28 @@ def test_outputs_scored_a_few_tokens_at_a_time_have_the_same_score(family, tmp_p
     few = scoring.score(base, program.template, cases)
     assert few.loss == pytest.approx(whole.loss, rel=1e-5)
     assert few.accuracy == whole.accuracy
+
+
+def test_a_score_is_that_of_the_models_own_next_tokens(tmp_path):
+    base, program = load_base(tiny.write_base(tmp_path / "base", "qwen3")), tiny.program("qwen3")
+    lora.attach(base.groups, lora.pairs(program.adapter, base.dtype))
+    cases = [Case("disk full", "a picnic"), Case("b", "on Friday")]
+    losses = []
+    for case in cases:
+        encode, template = base.tokenizer.encode, program.template
+        before = [
+            *encode(template.prefix, control=True),
+            *base.tokenizer.encode_input(case.input, template.suffix),
+        ]
+        output = [*encode(case.output), base.end]
+        tokens = mx.array([[*before, *output]])
+        kv = KV(base.model.num_layers)
+        logits = base.model.logits(base.model.hidden(tokens, kv))[0].astype(mx.float32)
+        logits = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        losses += [-float(logits[len(before) - 1 + i, t]) for i, t in enumerate(output)]
+    found = scoring.score(base, program.template, cases)
+    assert found.loss == pytest.approx(sum(losses) / len(losses), rel=1e-3)
+    output = [*base.tokenizer.encode(cases[0].output), base.end]
+    greedy = found.rows[0].greedy
+    assert greedy[:-1] == output[: len(greedy) - 1]
+    assert greedy[-1] != output[len(greedy) - 1]
