@@ -15,6 +15,7 @@ import errno
 import glob
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -81,6 +82,16 @@ def bytes_in(folder: Path) -> int:
                     path = Path(root, name)
                     total += 0 if path.is_symlink() else path.stat().st_size
     return total
+
+
+def is_ours_alone(path: Path) -> bool:
+    """Return whether a path is this user's, and, where it is a folder, nobody else may write there.
+
+    OSError if nothing is there; a link is looked at itself.
+    """
+    info = path.lstat()
+    shared = stat.S_ISDIR(info.st_mode) and info.st_mode & 0o022
+    return info.st_uid == os.getuid() and not shared
 
 
 @contextmanager

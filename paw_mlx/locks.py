@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 from weakref import WeakKeyDictionary
 
-from .files import disk_errors
+from .files import disk_errors, is_ours_alone
 
 # What a disk without locks answers; ENOLCK is NFS's without its lock service.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
@@ -74,8 +73,7 @@ def _open_stand_in(path: Path) -> IO[Any]:
     """Open what is locked in the place of a path, in a folder of this user's alone."""
     folder = Path(tempfile.gettempdir(), f"paw-mlx-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    info = folder.lstat()
-    if info.st_uid != os.getuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+    if folder.is_symlink() or not is_ours_alone(folder):
         raise PermissionError(errno.EPERM, f"{folder} is not this user's alone")
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     return (folder / f"{name}.lock").open("ab")

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import tiny
-from shell import start
+from shell import ending, start
 
 from paw_mlx import Labels, store
 from paw_mlx.output import TEXT
@@ -122,16 +122,9 @@ def http_server(
 def http_process(*words: object, **options: Any) -> Iterator[tuple[Served, Any]]:
     """Run `paw-mlx serve` while the block runs; yield the server and its process."""
     process = start("serve", "--port", 0, "--json", *words, **options)
-    try:
+    with ending(process):
         told = json.loads(process.stdout.readline() or "null")
         assert told, process.communicate()
         served = Served(int(told["url"].rpartition(":")[2]))
         with served.client:
             yield served, process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=30)
-        finally:
-            process.kill()
-            process.communicate()

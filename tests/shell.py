@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,6 +34,20 @@ def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
     limit.daemon = True
     limit.start()
     return process
+
+
+@contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process, and hear it out, after the block; it is killed if it takes too long."""
+    with process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
 
 
 def paw(*words: object, stdin: bytes = b"", **options: Any) -> Done:

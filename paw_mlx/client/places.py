@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import stat
 import struct
 import sys
 from pathlib import Path
 
 from .. import settings
 from ..errors import DaemonError
-from ..files import disk_errors, exists
+from ..files import disk_errors, exists, is_ours_alone
 
 _MAX_PATH_BYTES = 103  # macOS: sun_path has 104, with the zero; Linux: 108
 _TEMPORARY = Path("/tmp")
@@ -66,10 +65,10 @@ def make_folder() -> Path:
 
 def check_owner(path: Path) -> None:
     """Raise DaemonError for what another user made, or may write; OSError if it is not there."""
-    info = path.lstat()
-    if info.st_uid != os.getuid() or (stat.S_ISDIR(info.st_mode) and info.st_mode & 0o022):
+    if not is_ours_alone(path):
         raise DaemonError(
-            f"{path} belongs to user {info.st_uid}, or others may write there: nobody is trusted",
+            f"{path} belongs to user {path.lstat().st_uid}, or others may write there: "
+            "nobody is trusted",
             hint=f"Remove it, or `chmod 700 {path}` if it is yours.",
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from half_open import half_open
 from http_servers import http_process, store_functions, write_base
+from leftovers import rss
 
 NUMBER = 10_000
 ONE = {"input": "x", "options": {"max_tokens": 1}}
@@ -34,8 +35,4 @@ def test_ten_thousand_half_open_connections_keep_nobody_out(tmp_path: Path) -> N
 
 def _resident_bytes(pid: int) -> int:
     """Return the memory a process holds; 0 where the system does not tell it in /proc."""
-    path = Path(f"/proc/{pid}/status")
-    if not path.exists():
-        return 0
-    line = next(line for line in path.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) << 10
+    return rss(pid) if Path("/proc").exists() else 0

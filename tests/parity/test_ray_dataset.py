@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray_clusters
-import tiny
 from limits import limited
 from ray_clusters import ray
 
@@ -33,11 +32,7 @@ def limit() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("ray")
-    tiny.write_base(home / "base", "qwen3")
-    program = tiny.program("qwen3")
-    formats.save(program, home / "a.paw", None, profile=tiny.profile("qwen3"))
-    return home
+    return ray_clusters.write_home(tmp_path_factory.mktemp("ray"))
 
 
 @pytest.fixture(scope="module")

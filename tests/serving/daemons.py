@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tiny
-from shell import SCRIPT, Done, paw
+from shell import SCRIPT, Done, ending, paw
 
 from paw_mlx import Labels, formats
 from paw_mlx.output import TEXT
@@ -59,19 +59,20 @@ class Place:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    @contextmanager
-    def daemon(self, *words: object) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a daemon during the block, as a child of this process."""
-        command = [*SCRIPT, "daemon", "run", *map(str, words)]
-        with subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE) as process:
-            try:
-                deadline = time.monotonic() + 60
-                while self.paw("daemon", "status").returncode and time.monotonic() < deadline:
-                    assert process.poll() is None, process.communicate()[1]
-                yield process
-            finally:
-                process.terminate()
-                try:
-                    process.communicate(timeout=30)
-                finally:
-                    process.kill()
+    def daemon(self, *words: object) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Run a daemon of this home during the block, as a child of this process."""
+        return running_daemon(self.environment, *words)
+
+
+@contextmanager
+def running_daemon(
+    environment: Mapping[str, str], *words: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon in these variables during the block, as a child of this process."""
+    command = [*SCRIPT, "daemon", "run", *map(str, words)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    with ending(process):
+        deadline = time.monotonic() + 60
+        while paw("daemon", "status", env=environment).returncode and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[1]
+        yield process

@@ -9,12 +9,12 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from daemons import LABELS, Place
+from leftovers import rss
 
 from paw_mlx.client import places
 from paw_mlx.client.protocol import HELLO, MAX_BODY_BYTES, MAX_JSON_BYTES, pack
@@ -128,8 +128,7 @@ def status(wire: Wire) -> dict[str, Any]:
 def rss_bytes() -> int:
     """Return how much memory the daemon's process has taken."""
     with closing(greeted()) as wire:
-        found = Path(f"/proc/{status(wire)['pid']}/status").read_text()
-    return 1024 * int(found.split("VmRSS:")[1].split()[0])
+        return rss(status(wire)["pid"])
 
 
 BEGINNINGS = {

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 os.environ |= {"PAW_MLX_DEVICE": "cpu", "OMP_NUM_THREADS": "1", "PAW_OFFLINE": "1"}
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(folder) for folder in (TESTS / "soak", TESTS / "serving", TESTS)]
 
 import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX is
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import tiny
-from leftovers import POOLED, Held, rss, settled
+from leftovers import Held, held, rss, settled
 
 import paw_mlx as paw
 from paw_mlx import formats
@@ -108,10 +108,11 @@ class Soak:
     def all(self, num_calls: int, chance: Random, pids: Sequence[int]) -> None:
         """Make so many calls between two crowds: the first has begun every thread of a pool."""
         self.crowd(chance)
-        before = {pid: settled(pid, (0, -POOLED), 1.0) for pid in pids}
+        time.sleep(1.0)  # for what ends by itself
+        before = {pid: held(pid) for pid in pids}
         self.run(num_calls, chance)
         self.crowd(chance)
-        self.held = [(held, settled(pid, held)) for pid, held in before.items()]
+        self.held = [(then, settled(pid, then)) for pid, then in before.items()]
 
     def run(self, num_calls: int, chance: Random) -> None:
         """Make so many calls, and sample memory between them."""

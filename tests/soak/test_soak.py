@@ -1,4 +1,4 @@
-"""A few thousand mixed calls leave nothing behind and answer as a fresh process does."""
+"""Some hundred mixed calls leave nothing behind and answer as a fresh process does."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import asdict
 from os import PathLike
 from typing import Any
@@ -70,20 +71,16 @@ def open_function(
     base = base_of(reference, bits, group_size, offline)
     progress(f"connecting to Ray ({address or 'local'})")
     connected = connect(address)
-    try:
+    with ExitStack() as undoing:
+        if connected:
+            undoing.callback(library().shutdown)
         places = plan(library().nodes(), num_workers)
         progress(f"loading {reference} in {counted(len(places), 'worker')}")
         runner = RayRunner(places, base, programs, disconnect=connected)
-    except BaseException:
-        if connected:
-            library().shutdown()
-        raise
-    try:
+        undoing.callback(runner.close)
         for message in runner.check(made, strict=strict):
             warnings.warn(message, DriftWarning, stacklevel=2)
-    except BaseException:
-        runner.close()
-        raise
+        undoing.pop_all()
     return Function(runner, made)
 
 

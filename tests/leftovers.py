@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from pathlib import Path
+
+from paw_mlx.machine.memory import from_status
 
 POOLED = 16  # threads that a pool may begin after the first crowd: it keeps them
 Held = tuple[int, int]  # descriptors and threads
 
 
 def rss(pid: int) -> int:
-    """Bytes of a process that are in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Return how many bytes of a process are in memory."""
+    resident, _ = from_status(Path(f"/proc/{pid}/status").read_text())
+    assert resident
+    return resident
 
 
 def held(pid: int) -> Held:
-    """How many descriptors and threads a process has."""
+    """Return how many descriptors and threads a process has."""
     descriptors, threads = (
         sum(1 for _ in Path(f"/proc/{pid}/{kind}").iterdir()) for kind in ("fd", "task")
     )
     return descriptors, threads
 
 
-def settled(pid: int, before: Held, limit_s: float = 10.0) -> Held:
-    """How many it has when it has had time to give them back."""
-    deadline = time.monotonic() + limit_s
+def settled(pid: int, before: Held) -> Held:
+    """Return how many it has when it has had time to give them back."""
+    deadline = time.monotonic() + 10
     while grown(before, now := held(pid)) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.05)
