@@ -15,14 +15,17 @@ COMPILE := .venv/tools/bin/uv pip compile --quiet $(LOCK) --universal --python-v
 	--constraint tests/parity/requirements.txt pyproject.toml
 TOOLS := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 
-.PHONY: demo test fuzz kills soak mutants check fix docs parity llamacpp lock audit wheel sbom clean
+.PHONY: demo test slow fuzz kills soak mutants check fix docs parity llamacpp lock audit wheel sbom clean
 .NOTPARALLEL:
 
 demo: .venv/.run          ## watch the example programs run on held-out inputs
 	@.venv/bin/paw-mlx demo
 
-test: .venv/.dev          ## run the tests
-	@$(RUN) pytest -n auto --ignore-glob='*/test_often_*'
+test: .venv/.dev          ## run the tests, in five minutes
+	@$(RUN) pytest -n auto -m 'not slow'
+
+slow: .venv/.dev          ## run the tests that take seconds each, or kill again and again
+	@$(RUN) pytest -n auto -m slow --ignore tests/parity
 
 # make fuzz FUZZ='--seconds 7200 --jobs 2'; tests/fuzz/README.md has more
 FUZZ := --seconds 600

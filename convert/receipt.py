@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from paw_mlx.adapter import Lora, Site
-from paw_mlx.errors import FormatError
+from paw_mlx.errors import AdapterMismatch, FormatError
 
 _NUMBERS = ("max_abs", "max_rel", "bound")
 
@@ -72,9 +72,16 @@ class SiteReceipt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Every site of either side, sorted. It is `ok` if no site has a problem."""
+    """Every site of either side, sorted. It is `ok` if no site has a problem.
+
+    Raises AdapterMismatch for no site at all, of which all would be well.
+    """
 
     sites: tuple[SiteReceipt, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            raise AdapterMismatch("a receipt is of one site or more, and this one has 0")
 
     def __repr__(self) -> str:
         return f"<Receipt: {self}>"

@@ -6,13 +6,12 @@ the one that PAW_MLX_DEVICE names, or MLX's own choice.
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from weakref import finalize
 
 from . import blas, settings
 
@@ -25,6 +24,7 @@ from .errors import ClosedError, OptionError  # noqa: E402
 
 _assumed = False  # whether a GPU is taken for granted, in every thread
 _computing: int | None = None  # the process that computes
+_lingers = False  # whether a thread computed that may end before the process does
 _LINGER_S = 0.1
 
 
@@ -53,7 +53,7 @@ def claim() -> None:
     ClosedError in a child forked from one that does: MLX's threads stay behind, and it would
     wait for them for ever.
     """
-    global _computing
+    global _computing, _lingers
     if is_forked():
         raise ClosedError(
             "this process was forked from one that had loaded a base, and cannot compute",
@@ -61,18 +61,7 @@ def claim() -> None:
             "bases in the child alone.",
         )
     _computing = os.getpid()
-    if threading.current_thread() is not threading.main_thread():
-        _linger()
-
-
-@cache
-def _linger() -> None:
-    """Have the process wait a moment before it ends, after its last thread.
-
-    MLX keeps `mx.random`'s state by thread, and takes Python's lock to drop it when the system ends
-    the thread, a moment after Python did: without a Python by then, the process aborts.
-    """
-    atexit.register(time.sleep, _LINGER_S)
+    _lingers |= threading.current_thread() is not threading.main_thread()
 
 
 def is_forked() -> bool:
@@ -99,6 +88,16 @@ def wire_memory() -> None:
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
+def _linger() -> None:
+    """Wait a moment, at exit, after the last thread has ended.
+
+    MLX keeps `mx.random`'s state by thread, and takes Python's lock to drop it when the system ends
+    the thread, a moment after Python did: without a Python by then, the process aborts.
+    """
+    if _lingers:
+        time.sleep(_LINGER_S)
+
+
 def _choose() -> None:
     if device := settings.device():
         try:
@@ -108,3 +107,4 @@ def _choose() -> None:
 
 
 _choose()
+finalize(claim, _linger)  # which are called in turn, those of threads and interpreters before

@@ -11,8 +11,6 @@ import http.client
 import ipaddress
 import json
 import re
-import shutil
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +23,7 @@ from urllib.parse import quote, urlsplit
 
 from . import settings, store
 from .errors import FormatError, HubError, NotFound, OptionError, PawError
-from .files import disk_errors
+from .files import disk_errors, scratch
 from .progress import Progress, quiet
 
 MAX_BYTES = 256 << 20
@@ -47,7 +45,7 @@ def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -
     progress(f"fetching {reference} from {url}")
     name, _, version = reference.partition("@v")
     program_id = name if _ID.fullmatch(name) else _resolve(reference, url, key)
-    with _working_folder() as folder:
+    with scratch(settings.data_dir() / "programs") as folder:
         path = folder / "program.paw"
         _download(f"{url}/api/v1/programs/{program_id}/download", key, path)
         try:
@@ -165,16 +163,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@contextmanager
-def _working_folder() -> Iterator[Path]:
-    """Yield a new folder beside the stored programs, which is removed afterwards."""
-    root = settings.data_dir() / "programs"
-    with disk_errors(f"write in {root}"):
-        root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".fetching-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

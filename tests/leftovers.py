@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paw_mlx.machine.memory import from_status
 
-POOLED = 16  # threads that a pool may begin after the first crowd: it keeps them
+POOLED = 64  # threads that a pool may begin after the first crowd: it keeps them
 Held = tuple[int, int]  # descriptors and threads
 
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from paw_mlx.convert.receipt import Receipt, ReceiptError
+from paw_mlx.adapter import Site
+from paw_mlx.convert.receipt import Receipt, ReceiptError, SiteReceipt
 from paw_mlx.errors import PawError, PseudoProgramError
 
 ROOT = Path(__file__).parents[1]
 # What an error takes besides its message.
 MORE: dict[type[PawError], tuple[Any, ...]] = {
     PseudoProgramError: ("what it answered",),
-    ReceiptError: (Receipt(()),),
+    ReceiptError: (Receipt((SiteReceipt(Site(0, "q_proj"), None, None),)),),
 }
 
 

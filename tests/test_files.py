@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -227,25 +226,6 @@ def test_macos_settings_are_the_way_out_of_its_own_refusals(
         raise PermissionError(errno.EPERM, "Operation not permitted", "/Users/me/Desktop/a.paw")
     assert str(caught.value) == "cannot read /Users/me/Desktop/a.paw: Operation not permitted"
     assert "Privacy & Security" in caught.value.hints[0]
-
-
-def test_what_killed_writes_left_is_swept_when_it_is_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_swept", set())
-    old = time.time() - 2 * files._LEFT_S
-    kept = [".file.paw-abcdefgh", ".other.paw-abcdefg1", ".env.backup_1", "x.paw-abcdefgh"]
-    for name in (*kept, ".file.paw-abcdefg2", ".other.paw-abcdefg3"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(b"half")
-        os.utime(tmp_path / name / "file", (old, old))
-    (tmp_path / kept[0] / "new").write_bytes(b"still written")
-    (tmp_path / kept[1] / ".old").write_bytes(b"somebody's")
-    os.utime(tmp_path / kept[1] / ".old", (old, old))
-    for name in (*kept[1:], ".file.paw-abcdefg2", ".other.paw-abcdefg3"):
-        os.utime(tmp_path / name, (old, old))
-    write_bytes(tmp_path / "file", b"new")
-    assert names(tmp_path) == sorted(["file", *kept])
 
 
 LOCKED = """

@@ -220,6 +220,18 @@ def test_abstentions_and_failures() -> None:
     assert any("more inputs fail: 0.0% → 25.0%" in sentence for sentence in sentences)
 
 
+def test_the_share_of_failures_is_tested_beside_those_that_do_not_fail() -> None:
+    before, after = observe(lines(90, 1)), observe(lines(95, 1))
+    for observed_rows, num in ((before, 10), (after, 25)):
+        for _ in range(num):
+            observed_rows.add("x", InputTooLong("too long"))
+    (failed,) = (c for c in Shift.between(before, after).changes if c.name == "failed")
+    assert (failed.before, failed.after) == (0.1, 25 / 120)
+    alone = counts_p((10, 90), (25, 95))
+    assert alone is not None
+    assert failed.p == pytest.approx(5 * alone, rel=1e-9)  # Holm's, of five tests
+
+
 def test_what_is_sure_and_small_is_no_drift() -> None:
     """With enough rows everything differs; by a hundredth, it is of no account."""
     before = observe([("x", labelled("ALERT", 0.99 + n % 7 / 1e6)) for n in range(5000)])

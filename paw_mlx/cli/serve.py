@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -51,12 +54,12 @@ def command(
     with needing("serve", "serving over HTTP", "starlette", "uvicorn"):
         from ..serving.http.server import listen, serve
     from ..serving.compiles import Compiles
-    from ..serving.http.access import names_of, read_token
+    from ..serving.http.access import names_of, private_link, read_token
     from ..serving.http.state import State
     from ..serving.source import Source
 
     token = read_token(token_file)
-    with listen(host, port) as listener:
+    with ExitStack() as closing, listen(host, port) as listener:
         hosts, any_address = names_of(listener, host, allow_host, token)
         functions, compiles = Source(idle_s), Compiles(compiler)
         state = State(functions, compiles, token=token, hosts=hosts, any_address=any_address)
@@ -68,11 +71,13 @@ def command(
             else:
                 also = " and all other addresses of this machine" if any_address else ""
                 say(f"serving at {url}{also}, workbench at {url}/workbench/ (Control-C ends it)")
-            page = f"{url}/workbench/" + (f"#token={token}" if token else "")
+            page = f"{url}/workbench/" + (f"#token={quote(token, safe='')}" if token else "")
             if token and not as_json:
                 status(f"the workbench with its token: {page}")
             if browse:
-                click.launch(page)
+                told = closing.enter_context(private_link(page)).as_uri() if token else page
+                if click.launch(told):
+                    webbrowser.open(told)
 
         try:
             serve(state, listener, tell)

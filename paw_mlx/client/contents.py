@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import scratch
 from ..program import Program
 from .stamps import file_key, read_file
 
@@ -37,8 +38,8 @@ class Contents:
         if self.path is None:
             from .. import formats
 
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "program.paw")
+            with scratch(Path(tempfile.gettempdir())) as folder:
+                path = folder / "program.paw"
                 formats.save(program, path, dtype=None)
                 return path.read_bytes()
         return read_file(self.path, self.key)

@@ -24,6 +24,7 @@ from .. import formats
 from ..cases import Case
 from ..errors import CompileError
 from ..evaluation import Report, judge
+from ..files import scratch
 from ..interpreter.interpreter import Interpreter
 from ..output import Labels
 from ..program import Program
@@ -120,8 +121,8 @@ def choose(
         del found[1:]  # nothing tells them apart
     if len(found) == 1:
         parts, inputs = Parts([], [], list(cases)), []
-    with tempfile.TemporaryDirectory() as folder:
-        sound = _compile(compiler, found, Path(folder), dtype, report)
+    with scratch(Path(tempfile.gettempdir())) as folder:
+        sound = _compile(compiler, found, folder, dtype, report)
         chosen, told = sound[0], None
         if parts.rest or inputs:
             with Interpreter.load(str(compiler.target.path)) as runner:

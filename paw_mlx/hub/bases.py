@@ -31,14 +31,14 @@ def resolve_base(reference: str, *, offline: bool = False, progress: Progress = 
     repos = _find_repos(reference, profile)
     if profile and (installed := wheels.installed(profile.name)):
         return installed
-    missing: list[str] = []
+    reasons: list[str] = []
     for repo in repos:
-        found, lacking = client.cached(repo)
+        found, reason = client.cached(repo)
         if found:
             return found
-        missing = missing or lacking
+        reasons.append(reason)
     if offline:
-        raise offline_error(reference, wheels.damage(reference) or f"{listed(missing)} missing")
+        raise offline_error(reference, wheels.damage(reference) or reasons[0])
     return _fetch(reference, repos[0], progress)
 
 
@@ -55,7 +55,7 @@ def resolve_config(reference: str, *, offline: bool = False, progress: Progress 
     if found := client.cached_file(repo):
         return found
     if offline or settings.offline():
-        raise OfflineError(f"offline, and {repo} is not on this machine")
+        raise OfflineError(f"offline, and {repo} is not on this machine: {client.absence(repo)}")
     return client.download_file(repo)
 
 

@@ -6,7 +6,7 @@ The only module that knows huggingface_hub. Looking into the cache makes no requ
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,16 @@ from typing import Any
 
 from ..errors import DiskError, HubError, NotFound, OptionError, PawError, listed
 from ..files import exists, find_files, read_errors
-from . import hashes
+from . import hashes, unchecked
 from .repo import BASE, GGUF, Repo, Wanted
 
 # What a disk says without naming a file, besides that it is full.
 _DISK_ERRNOS = (errno.EFBIG, errno.EIO)
+_UNCHECKED = "what came of it was not yet checked against its hashes"
 
 
-def cached(repo: Repo, wanted: Wanted = BASE) -> tuple[Path | None, list[str]]:
-    """Return what the Hugging Face cache holds of a repo, or else the names of what it lacks.
+def cached(repo: Repo, wanted: Wanted = BASE) -> tuple[Path | None, str]:
+    """Return what the Hugging Face cache holds of a repo, or else why it is of no use.
 
     No request is made.
     """
@@ -30,7 +31,7 @@ def cached(repo: Repo, wanted: Wanted = BASE) -> tuple[Path | None, list[str]]:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if repo.file:
-        return cached_file(repo), [repo.file]
+        return cached_file(repo), absence(repo)
     with _hub_errors(repo):
         try:
             keys = {"revision": repo.revision, "local_files_only": True, **_selection(repo, wanted)}
@@ -38,16 +39,34 @@ def cached(repo: Repo, wanted: Wanted = BASE) -> tuple[Path | None, list[str]]:
         except LocalEntryNotFoundError as error:
             _check_readable(repo)
             incomplete = getattr(error, "snapshot_path", None)
-            return None, (wanted.lacking(Path(incomplete)) if incomplete else []) or ["its files"]
+            lacking = wanted.lacking(Path(incomplete)) if incomplete else []
+            return None, f"{listed(lacking or ['its files'])} missing"
         if _wants_gguf(repo, wanted):
-            files = _check_one_gguf(repo, [path.name for path in find_files(folder, "*.gguf")])
-            return (folder / files[0], []) if files else (None, ["*.gguf"])
-        lacking = wanted.lacking(folder)
-        return (None, lacking) if lacking else (folder, [])
+            names = _check_one_gguf(repo, [path.name for path in find_files(folder, "*.gguf")])
+            files, lacking = [folder / name for name in names], [] if names else ["*.gguf"]
+        else:
+            files, lacking = _select(folder, repo, wanted), wanted.lacking(folder)
+        if lacking:
+            return None, f"{listed(lacking)} missing"
+        if unchecked.is_unchecked(_folder(repo, "model"), files):
+            return None, _UNCHECKED
+    return (files[0] if _wants_gguf(repo, wanted) else folder), ""
 
 
 def cached_file(repo: Repo, kind: str = "model") -> Path | None:
-    """Return the one file of a repo (`kind`: model or dataset) if the cache holds it."""
+    """Return the one file of a repo (`kind`: model or dataset) if the cache holds it, checked."""
+    found = _find_file(repo, kind)
+    with _hub_errors(repo):
+        return None if found and unchecked.is_unchecked(_folder(repo, kind), [found]) else found
+
+
+def absence(repo: Repo, kinds: Iterable[str] = ("model",)) -> str:
+    """Return why `cached_file` finds no file of any of these kinds."""
+    came = any(_find_file(repo, kind) for kind in kinds)
+    return _UNCHECKED if came else f"{repo.file} missing"
+
+
+def _find_file(repo: Repo, kind: str) -> Path | None:
     # Not hf_hub_download(local_files_only=True): it may ask the hub which agent it serves.
     from huggingface_hub import try_to_load_from_cache
 
@@ -74,7 +93,8 @@ def _folder(repo: Repo, kind: str) -> Path:
     """Return where the cache keeps a repo."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE, f"{kind}s--{repo.id.replace('/', '--')}")
+    cache = Path(constants.HF_HUB_CACHE).expanduser().resolve()  # as huggingface_hub does
+    return cache / f"{kind}s--{repo.id.replace('/', '--')}"
 
 
 def download(repo: Repo, wanted: Wanted = BASE) -> Path:
@@ -84,7 +104,6 @@ def download(repo: Repo, wanted: Wanted = BASE) -> Path:
     network and for a file that has not its hash, DiskError for the disk.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.utils import filter_repo_objects
 
     if _wants_gguf(repo, wanted) and not repo.file:
         with _hub_errors(repo):
@@ -95,12 +114,12 @@ def download(repo: Repo, wanted: Wanted = BASE) -> Path:
         repo = replace(repo, file=ggufs[0])
     if repo.file:
         return download_file(repo)
-    with _hub_errors(repo):
+    with _arriving(repo, "model"):
+        if found := cached(repo, wanted)[0]:  # it came while we waited
+            return found
         keys: dict[str, Any] = {"revision": repo.revision, **_selection(repo, wanted)}
         folder = Path(snapshot_download(repo.id, tqdm_class=_bar(), **keys))
-        names = [str(path.relative_to(folder)) for path in find_files(folder, "*", below=True)]
-        wanted_names = filter_repo_objects(names, **_selection(repo, wanted))
-        hashes.check([folder / name for name in wanted_names], _asking(repo, "model"), repo)
+        hashes.check(_select(folder, repo, wanted), _asking(repo, "model"), repo)
     if lacking := wanted.lacking(folder):
         raise NotFound(
             f"{repo} on the Hugging Face hub is no {wanted.what}: it has no {listed(lacking)}",
@@ -115,22 +134,50 @@ def download_file(repo: Repo, kind: str = "model") -> Path:
     """Fetch the one file of a repo (`kind`: model or dataset) into the cache."""
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors(repo):
+    with _arriving(repo, kind):
+        if found := cached_file(repo, kind):
+            return found
         path = hf_hub_download(repo.id, str(repo.file), revision=repo.revision, repo_type=kind)
         hashes.check([Path(path)], _asking(repo, kind), repo)
     return Path(path)
 
 
+@contextmanager
+def _arriving(repo: Repo, kind: str) -> Iterator[None]:
+    """Have what comes in the block known as unchecked until it ends; errors of it become ours."""
+
+    def sweep(files: list[Path]) -> None:
+        hashes.remove_damaged(files, _asking(repo, kind))
+
+    with _hub_errors(repo), unchecked.arriving(_folder(repo, kind), sweep):
+        yield
+
+
 def _asking(repo: Repo, kind: str) -> Callable[[Path], str | None]:
-    """Return what asks the hub for the ETag of a file in the cache."""
+    """Return what says a cached file's ETag: its blob is called by it, or else the hub says."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    folder = _folder(repo, kind)
+
     def ask(path: Path) -> str | None:
-        commit, *names = path.relative_to(_folder(repo, kind) / "snapshots").parts
+        if path.parent == folder / "blobs":  # which may be a link into a store that all repos share
+            return path.name
+        if path.is_symlink():
+            return path.readlink().name
+        real = path.parent.resolve() / path.name
+        commit, *names = real.relative_to(folder / "snapshots").parts
         url = hf_hub_url(repo.id, "/".join(names), revision=commit, repo_type=kind)
         return get_hf_file_metadata(url).etag
 
     return ask
+
+
+def _select(folder: Path, repo: Repo, wanted: Wanted) -> list[Path]:
+    """Return the files of a snapshot that are wanted."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    names = [str(path.relative_to(folder)) for path in find_files(folder, "*", below=True)]
+    return [folder / name for name in filter_repo_objects(names, **_selection(repo, wanted))]
 
 
 def _selection(repo: Repo, wanted: Wanted) -> dict[str, Any]:

@@ -9,6 +9,7 @@ between the hub and the disk; whom to trust on the hub it cannot say.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,17 +22,10 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 def check(files: Iterable[Path], ask: Callable[[Path], str | None], what: object) -> None:
     """Remove from the hub's cache each file that has not its hash; HubError if there was one.
 
-    `ask` gives the hub's ETag of a file: where a disk has no links, the cache does not say it.
+    `ask` gives the ETag of a file.
     """
-    damaged: dict[Path, str] = {}
-    for file in files:
-        expected = (file.readlink().name if file.is_symlink() else ask(file)) or ""
-        if _HASH.fullmatch(expected) and (found := _hash_like(file, expected)) != expected:
-            damaged[file] = f"{file.name} has the hash {found[:12]}…, not {expected[:12]}…"
-    for file in damaged:  # of which two may be one blob
-        _remove(file)
-    if damaged:
-        first, *others = damaged.values()
+    if damaged := remove_damaged(files, ask):
+        first, *others = damaged
         more = f" (and {len(others)} more)" if others else ""
         raise HubError(
             f"{what} did not come as the hub has it: {first}{more}",
@@ -39,9 +33,22 @@ def check(files: Iterable[Path], ask: Callable[[Path], str | None], what: object
         )
 
 
+def remove_damaged(files: Iterable[Path], ask: Callable[[Path], str | None]) -> list[str]:
+    """Remove from the hub's cache each file that has not its hash; say of each which it has."""
+    damaged: dict[Path, str] = {}
+    for file in files:
+        expected = ask(file) or ""
+        if _HASH.fullmatch(expected) and (found := _hash_like(file, expected)) != expected:
+            damaged[file] = f"{file.name} has the hash {found[:12]}…, not {expected[:12]}…"
+    for file in damaged:  # of which two may be one blob
+        _remove(file)
+    return [*damaged.values()]
+
+
 def _hash_like(path: Path, expected: str) -> str:
-    """Return a file's hash, of the kind that is expected."""
+    """Return a file's hash, of the kind that is expected, when the disk has all of it."""
     with path.open("rb") as file:
+        os.fsync(file.fileno())  # or a power cut could take what was checked, and not that it was
         if len(expected) == 2 * hashlib.sha256().digest_size:
             return hashlib.file_digest(file, "sha256").hexdigest()
         plain = hashlib.file_digest(file, lambda: _sha1(b"")).hexdigest()

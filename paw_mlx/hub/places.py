@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import settings, wheels
-from ..errors import OfflineError, listed
+from ..errors import OfflineError
 from ..files import exists
 from ..progress import Progress
 from . import client
@@ -33,13 +33,12 @@ def origin(path: Path) -> str:
 
 def snapshot(repo: Repo, wanted: Wanted, offline: bool, progress: Progress) -> Path:
     """Return what is wanted of a repo: from the cache, or fetched."""
-    found, missing = client.cached(repo, wanted)
+    found, reason = client.cached(repo, wanted)
     if found:
         return found
     if offline:
         raise OfflineError(
-            f"offline, and the {wanted.what} {repo} is not on this machine: "
-            f"{listed(missing)} missing",
+            f"offline, and the {wanted.what} {repo} is not on this machine: {reason}",
             hint=f"Fetch it once with the network on: paw-mlx pull {repo}"
             if wanted is COMPILER
             else "Run this once with the network on.",

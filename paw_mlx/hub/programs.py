@@ -96,7 +96,7 @@ def _resolve_on_hub(reference: str, offline: bool) -> Path:
         if found := client.cached_file(repo, kind):
             return found
     if offline:
-        raise offline_error(reference, f"{repo.file} missing", " --as NAME")
+        raise offline_error(reference, client.absence(repo, kinds), " --as NAME")
     try:
         return client.download_file(repo, kinds[0])
     except NotFound:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
@@ -41,6 +42,7 @@ from .engine.overflow import fit
 from .engine.owner import Owner
 from .engine.prefixes import Prefixes, PrefixFolder
 from .engine.scoring import Score, score
+from .engine.threads import compute
 from .models.load import Base, load_base
 
 MAX_ROWS = 64
@@ -88,7 +90,9 @@ class Interpreter:
         Raises NotFound, HubError, OfflineError, DiskError, FormatError or OptionError.
         """
         path = hub.resolve_base(reference, offline=offline, progress=progress)
-        base = load_base(path, bits=bits, group_size=group_size, progress=progress)
+        base = compute(
+            partial(load_base, path, bits=bits, group_size=group_size, progress=progress)
+        )
         return cls(base, max_rows=max_rows, invariant=invariant)
 
     @property

@@ -17,7 +17,6 @@ from .magic import HEAD_BYTES, packing_in
 from .suffixes import packing_of
 from .target import Target, path_of
 
-_CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 16  # at once: what is sound in a longer piece may be lost with its damaged end
 _GZIP_LEVEL = 6
 _UNPACKERS = {"gzip": "gunzip -c", "zstd": "unzstd -c --long=31"}
@@ -110,7 +109,7 @@ def pack(plain: Path, output: Target) -> None:
     """Write a file anew as `output`, packed as its suffix says; there as a whole or not at all."""
     assert isinstance(output, Path)  # no table is packed
     with replacing_packed(output) as packed, plain.open("rb") as source:
-        shutil.copyfileobj(source, packed, _CHUNK_BYTES)
+        shutil.copyfileobj(source, packed)
 
 
 def import_arrow(name: str) -> Any:

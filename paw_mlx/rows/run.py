@@ -75,7 +75,7 @@ class RowFiles:
             "--file-field": file_field,
         }
         check_names(written, names, unordered)
-        own = written != "lines" and (written != format or is_streamed(format))
+        own = written not in ("lines", format)  # what stays in its format is copied
         rows = open_reader(format, source, field, own=own)
         decided = decided and written == "jsonl"
         output_field = output_field or "output"

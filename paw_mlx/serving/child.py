@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from .. import settings
 from ..client.protocol import HELLO
 from ..client.wire import Wire
 from ..errors import DaemonError
+from ..files import scratch
 
 _END_S = 10.0  # for one that was hung up on; it gives itself half of that
 
@@ -26,13 +27,12 @@ class Child:
     def __init__(self, num_workers: int) -> None:
         try:
             with ExitStack() as undo:
-                self._folder = tempfile.mkdtemp(prefix="paw-mlx-worker-")
-                undo.callback(shutil.rmtree, self._folder)
+                folder = undo.enter_context(scratch(Path(tempfile.gettempdir())))
                 mine, theirs = socket.socketpair()
                 undo.push(mine)
                 with theirs:
-                    self._process = _start(theirs.fileno(), self._folder, num_workers)
-                undo.pop_all()
+                    self._process = _start(theirs.fileno(), folder, num_workers)
+                self._undo = undo.pop_all()
         except OSError as error:
             raise DaemonError(f"cannot start a worker: {error.strerror or error}") from error
         self.wire = Wire(mine)
@@ -50,13 +50,13 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._undo.close()
         return code
 
 
-def _start(descriptor: int, folder: str, num_workers: int) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, folder: Path, num_workers: int) -> subprocess.Popen[bytes]:
     """Start the process, in a session of its own: Ctrl-C is for whoever started it."""
-    words = [str(descriptor), folder, str(num_workers)]
+    words = [str(descriptor), str(folder), str(num_workers)]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "paw_mlx.serving.worker", *words],
         stdin=subprocess.DEVNULL,

@@ -60,6 +60,7 @@ def test_an_operation_counts_once_and_a_view_not_at_all():
     assert mx.square(normed).mean(-1).tolist() == pytest.approx([1] * 4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_the_counts_and_the_bytes_of_a_program():
     command = [sys.executable, "-m", "paw_mlx.benchmarks.kernels", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

@@ -51,6 +51,7 @@ def test_the_fixed_lora_and_the_bare_base_differ_by_what_they_say(base, found, t
     assert [row["method"] for row in rows if "skipped" in row] == ["fixed"]
 
 
+@pytest.mark.slow
 def test_specs_are_compiled_and_their_programs_kept(found, tmp_path):
     options = {
         "compiler": str(converted("qwen3")),
@@ -176,6 +177,7 @@ def test_what_learns_from_all_rows_is_said_to(base, found, tmp_path):
     assert "same_as" not in alone[0]
 
 
+@pytest.mark.slow
 def test_a_trained_lora_learns_what_prompting_does_not(base, tmp_path):
     words = ["disk", "server", "picnic", "spring", "Friday", "down", "full", "welcome"]
     pairs = [(LABEL, f"{a} {b}", "yes" if a < "full" else "no") for a in words for b in words]

@@ -365,6 +365,7 @@ def test_plots_are_svg_with_their_numbers_in_words(kind: str) -> None:
         assert "dc:date" not in svg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_plots_drawn_twice_are_the_same_bytes(kind: str, tmp_path: Path) -> None:
     first = drawn(EVERY[kind]())

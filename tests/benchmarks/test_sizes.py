@@ -27,10 +27,11 @@ def test_arithmetic_gives_the_bytes_that_a_model_and_a_program_take(bits):
         grown = paw.call("memory")["active_bytes"] - before
     assert loaded["weight_bytes"] == sizes.weight_bytes
     assert loaded["adapter_bytes"] == sizes.adapter_bytes(adapter)
-    # The allocator may give a freed buffer again that is a little larger.
-    assert grown == pytest.approx(loaded["adapter_bytes"] + sizes.row_bytes(96), rel=0.02)
+    # The allocator may give a freed buffer again that is a little larger, never a smaller one.
+    assert 1 <= grown / (loaded["adapter_bytes"] + sizes.row_bytes(96)) < 1.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [Paw, MlxLm])
 def test_arithmetic_gives_the_peak(target):
     """At a shape whose activations and scores outweigh what a step takes besides."""

@@ -37,6 +37,7 @@ KEYS = {
 SYNTHETIC = ("speed", "--synthetic", "--quick")
 
 
+@pytest.mark.slow
 def test_a_quick_run_prints_one_object_with_every_key():
     command = [sys.executable, "-m", "paw_mlx", "bench", "speed"]
     start = time.monotonic()
@@ -69,6 +70,7 @@ def test_a_quick_run_prints_one_object_with_every_key():
     assert baseline["token_bytes"] == pytest.approx(read, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_real_base_and_program_in_two_forms(tmp_path):
     base = tiny.write_base(tmp_path / "base", "llama")
     formats.save(tiny.program("llama"), tmp_path / "p.paw", "f32", profile=tiny.profile("llama"))

@@ -77,6 +77,7 @@ class Enough(Exception):
     """Whoever watched has pressed Ctrl-C."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 1, 5, 12, 20])
 def test_what_was_interrupted_goes_on_and_comes_out_the_same(
     base, found, tmp_path, monkeypatch, limit

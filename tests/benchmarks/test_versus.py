@@ -43,6 +43,7 @@ def rows(base: Path) -> dict[str, dict[str, Any]]:
     return {row["engine"]: row for row in found}
 
 
+@pytest.mark.slow
 def test_every_engine_has_a_row(rows: dict[str, Any]) -> None:
     assert list(rows) == ["paw-mlx", "mlx-lm", "llama.cpp"]
     for name in ("paw-mlx", "mlx-lm"):
@@ -280,6 +281,7 @@ def test_a_gguf_file_is_called_by_its_form(name: str, form: str) -> None:
     assert quantization(name) == form
 
 
+@pytest.mark.slow
 def test_versus_on_the_command_line_makes_a_program_up(base: Path, tmp_path: Path) -> None:
     arguments = ["bench", "versus", "--interpreter", str(base), "--quick", "--rounds", "1"]
     cases = tmp_path / "cases.jsonl"

@@ -12,6 +12,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 def test_a_command_ends_with_0_and_the_same_output_every_time(family):
     command = [sys.executable, str(TESTS / "exit_codes.py"), "-n", "3", "--families", family]

@@ -72,6 +72,7 @@ def test_an_input_that_comes_late_is_waited_for(
         assert (stdout.decode(), process.returncode) == (line + "\n", 0), stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", [["map"], ["filter", "--keep", "x", "--json"], ["inspect"]])
 def test_no_byte_is_lost_on_the_way_through_a_slow_pipe(
@@ -103,6 +104,7 @@ def test_no_byte_is_lost_on_the_way_through_a_slow_pipe(
     assert seen.endswith(b"\n")
 
 
+@pytest.mark.slow
 def test_what_an_encoding_lacks_is_replaced_and_said(
     folder: Path, options: list[object], said: str, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_what_an_encoding_lacks_is_replaced_and_said(
         assert done.returncode == 0 or words == ["doctor"], (words, done.stderr)
 
 
+@pytest.mark.slow
 @needs_full
 def test_a_full_disk_behind_any_command_is_one_sentence(
     folder: Path, options: list[object], tmp_path: Path

@@ -50,6 +50,7 @@ def test_examples_that_contradict_or_repeat_are_named_and_left_out(base, tmp_pat
     assert training["num_trained"] + training["num_held_out"] + 4 == 29  # four are shown
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_and_leaves_its_curve_alone(base, tmp_path):
     """And at its end its folder is gone; the gate is held against what was held out."""
     rows = [(f"Invoice {i}", "wait" if i % 2 else "now") for i in range(60)]

@@ -163,6 +163,7 @@ def interrupted(folder: Path, out: Path) -> Done:
     return Done(process.returncode, stdout, (said + stderr).decode())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_taken_up_and_ends_in_the_same_bits(folder, tmp_path, unbroken):
     out = tmp_path / "out"
     done = interrupted(folder, out)

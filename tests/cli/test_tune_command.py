@@ -13,6 +13,8 @@ import tiny
 from paw_mlx import formats, jobs, kept_cases, store
 from paw_mlx.cases import Case, write_kept
 
+pytestmark = pytest.mark.slow
+
 CASES = [Case(t, small.right(t)) for t in random.Random(2).sample(small.INPUTS, 100)]
 
 

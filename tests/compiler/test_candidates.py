@@ -93,6 +93,7 @@ def test_candidates_that_repeat_or_fail_are_left_out():
         chosen(ScriptedWriter(*range(9)), 3, cases=cases()[:20])
 
 
+@pytest.mark.slow
 def test_few_adapters_are_in_memory_whatever_the_number_of_candidates(monkeypatch):
     alive: weakref.WeakSet[paw.Program] = weakref.WeakSet()
     most, make = [], paw.Compiler._make_program

@@ -297,6 +297,7 @@ def test_a_published_compiler_is_converted_once_and_kept(tmp_path):
         paw.Compiler.load(str(converted("qwen3", 8)), bits=4)
 
 
+@pytest.mark.slow
 def test_compiling_with_what_is_here_loads_no_converter():
     code = (
         "import sys, paw_mlx.compiler.pipeline as pipeline\n"

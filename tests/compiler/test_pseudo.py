@@ -362,6 +362,7 @@ def test_loading_touches_no_network(tmp_path, monkeypatch):
     chat.ChatModel(random_model(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_loading_is_silent(tmp_path):
     path = random_model(tmp_path / "model")
     code = (

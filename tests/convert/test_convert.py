@@ -214,6 +214,7 @@ def test_the_prompt_that_stays_behind_is_named(base, tmp_path, monkeypatch):
     assert said == [f"the prompt of {tmp_path / 'a.paw'} stays behind: gguf holds an adapter alone"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads VmHWM")
 def test_a_full_size_adapter_takes_little_memory(tmp_path):
     """40 million parameters, f32: under 400 MB above start, receipt included."""

@@ -155,6 +155,7 @@ def test_all_floats_of_a_converted_base_have_one_type(tmp_path):
     assert config(out)["torch_dtype"] == "float16"
 
 
+@pytest.mark.slow
 def test_memory_stays_at_a_few_of_the_largest_tensor(tmp_path):
     folder = tiny.write_base(tmp_path / "base", "llama")
     settings = tiny.config("llama") | {"hidden_size": 256, "intermediate_size": 1024,

@@ -166,6 +166,7 @@ def peak_bytes(tmp_path: Path, layers: int, bits: int) -> tuple[int, int]:
 
 
 # In layers: what is written of one, and one tensor as it came (a third of a layer).
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "at_most"), [(4, 0.65), (8, 0.95), (16, 1.1), (32, 2.4)])
 def test_memory_stays_at_a_layer_however_many_there_are(tmp_path, bits, at_most):
     few, layer = peak_bytes(tmp_path, 6, bits)

@@ -37,6 +37,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", OTHERS)
 def test_a_base_of_known_sizes_keeps_its_own_name(tmp_path, base):
     source, said = save_peft(tmp_path / "peft", base), []

@@ -13,8 +13,9 @@ from gguf import GGMLQuantizationType, quants
 
 from paw_mlx.adapter import Adapter, Lora, Matrix, Site
 from paw_mlx.convert.compare import compare
-from paw_mlx.convert.receipt import Receipt
+from paw_mlx.convert.receipt import Receipt, ReceiptError
 from paw_mlx.convert.rounding import rounding_error
+from paw_mlx.errors import AdapterMismatch
 from paw_mlx.formats import sites as sites_of
 from paw_mlx.formats.tensors import float_matrix
 
@@ -256,6 +257,21 @@ def test_the_record_is_json_and_has_every_site(source):
     assert record["sites"][0]["after"]["B"] == "f16"
     assert (record["ok"], record["exact"], record["problems"]) == (True, False, [])
     assert record["max_rel"] == max(s["max_rel"] for s in record["sites"])
+
+
+def test_a_receipt_of_nothing_is_refused_and_proves_nothing():
+    with pytest.raises(AdapterMismatch, match="one site or more, and this one has 0"):
+        Receipt(())
+
+
+def test_an_error_s_record_has_the_receipt_and_what_to_do_about_it(source):
+    receipt = compare(source, rounded(source, "f16"))
+    record = ReceiptError("not the same", receipt).record()
+    assert (record["code"], record["message"]) == ("ReceiptError", "not the same")
+    assert record["receipt"] == receipt.record()
+    (hint,) = record["hints"]
+    assert "Nothing was kept" in hint
+    assert "hints" not in ReceiptError("not the same", receipt).record(hints=False)
 
 
 def test_the_table_has_a_row_for_each_module(source):

@@ -83,6 +83,7 @@ def test_file_cut_anywhere_gives_one_sentence(copied, name: str) -> None:
         load_anything(target)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
 @pytest.mark.parametrize("name", FILES)
 def test_flipped_bits_give_one_sentence_or_an_adapter(copied, name: str) -> None:

@@ -82,6 +82,7 @@ def sources(
     return [str(tmp_path / "one.paw"), str(tmp_path / "other.paw")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_killed_before_any_step_it_leaves_the_old_or_the_new(
     layout: str, sources: list[str], tmp_path: Path
@@ -95,6 +96,7 @@ def test_killed_before_any_step_it_leaves_the_old_or_the_new(
     assert found.count("old") >= 4
 
 
+@pytest.mark.slow
 def test_killed_from_outside_at_random_it_can_still_be_read(
     sources: list[str], llama: Profile, tmp_path: Path
 ) -> None:

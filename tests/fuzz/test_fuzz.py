@@ -70,6 +70,7 @@ def home(sandbox: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_short_run_over_all_readers_finds_nothing(sandbox: Path, home: dict[str, str]) -> None:
     words = ("--runs", str(RUNS), "--seed", "18", "--sandbox", str(sandbox))
     done = python("-m", "tests.fuzz.short", *words, **home)

@@ -38,4 +38,5 @@ def num_queued(interpreter: Interpreter) -> int:
 
 def thread_of(interpreter: Interpreter) -> Thread | None:
     """The thread that computes."""
-    return interpreter._owner._thread
+    errand = interpreter._owner._errand
+    return errand and errand.thread

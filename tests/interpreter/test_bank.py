@@ -363,6 +363,7 @@ def test_a_new_program_is_never_taken_for_one_that_is_gone(base: Base, make_bank
     np.testing.assert_allclose(got, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_hundreds_of_switches(base: Base, make_bank) -> None:
     programs = [program(base, seed, rank) for seed, rank in enumerate((4, 8, 32, 4, 8, 4))]
     bank = make_bank()
@@ -375,6 +376,7 @@ def test_memory_is_flat_over_hundreds_of_switches(base: Base, make_bank) -> None
     assert max(sizes) - min(sizes) < bank.resident_bytes(programs[0])
 
 
+@pytest.mark.slow
 def test_closing_gives_the_memory_back(base: Base, make_bank) -> None:
     bank = make_bank()
     before = tiny.active_bytes()
@@ -438,6 +440,19 @@ def test_nothing_is_done_where_nothing_changed(base: Base, make_bank) -> None:
     assert all(group.form.indices is b for group, b in zip(base.groups, before, strict=True))
     bank.use([programs[1], programs[0], programs[2]])
     assert base.groups[0].form.indices is not before[0]
+
+
+def test_a_traced_forward_pass_runs_the_rows_of_its_own_indices(base: Base, make_bank) -> None:
+    bank, (a, b) = make_bank(), (program(base, 1), program(base, 2))
+    crossed = run(base, bank, [b, a])
+    others = bank.indices
+    straight = run(base, bank, [a, b])
+    assert not np.allclose(crossed, straight, atol=0.1)
+    with bank.traced(others):
+        assert np.array_equal(forward(base, TOKENS[:2]), crossed)
+    assert np.array_equal(forward(base, TOKENS[:2]), straight)
+    bank.heat(a)
+    assert bank.indices == []
 
 
 def test_always_hot_keeps_every_program_to_itself(base: Base, make_bank) -> None:
@@ -539,6 +554,16 @@ def test_trimming_takes_from_what_does_not_run_first(base, shared, budget, writt
     assert written == []
     assert np.array_equal(run(base, shared, packed), first[id(packed)])
     assert written == [one.adapter for one in packed]
+
+
+def test_a_row_without_an_adapter_stays_bare_after_trimming(base, shared, budget) -> None:
+    programs = [program(base, seed) for seed in range(4)]
+    run(base, shared, programs)
+    pair = [programs[3], bare(base)]
+    first = run(base, shared, pair)
+    budget[0] = 2 * shared.resident_bytes(programs[0])
+    shared.trim()
+    assert np.array_equal(run(base, shared, pair), first)
 
 
 def test_trimming_to_nothing_is_noticed_by_nobody(base, shared, budget) -> None:

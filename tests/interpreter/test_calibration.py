@@ -34,6 +34,8 @@ def test_without_a_gpu_nothing_is_measured(base):
     [
         ({1: 1.0, 5: 1.1, 8: 1.2}, 7),  # wide steps cost next to nothing
         ({1: 1.0, 5: 1.1, 8: 2.2}, 4),  # as where kernels serve 5 vectors at a time
+        ({1: 1.0, 5: 1.1, 8: 1.5}, 4),  # the last tokens of a long draft are seldom right
+        ({1: 1.0, 5: 4.0, 8: 6.0}, 0),
         ({1: 1.0, 5: 5.0, 8: 8.0}, 0),  # as where every token costs a step
     ],
 )

@@ -145,3 +145,11 @@ def test_masks_are_per_row_and_per_position():
         [False, False, True, False],
         [False, False, False, False],
     ]
+
+
+@pytest.mark.parametrize("num_known", [3, 9])
+def test_no_token_is_said_that_the_constraint_or_the_base_does_not_know(num_known):
+    """A base may have rows of logits beyond its tokenizer's tokens, or fewer."""
+    constraint = OneOf([[2]], num_known, sure=False)
+    found = np.array(mask(mx.zeros((1, 6)), [constraint]))
+    assert np.isfinite(found).tolist() == [[False, False, True, False, False, False]]

@@ -15,7 +15,7 @@ from weakref import ref
 import mlx.core as mx
 import pytest
 import tiny
-from engine_room import batch_of, inside, num_queued, submit, thread_of
+from engine_room import batch_of, inside, num_queued, submit
 
 from paw_mlx import (
     AdapterMismatch,
@@ -99,6 +99,7 @@ def test_a_batch_may_be_smaller_than_its_budget(folder, family, monkeypatch):
         assert results([narrow.submit(*call) for call in calls]) == expected
 
 
+@pytest.mark.slow
 def test_two_hundred_threads_may_call_at_once(interpreter, family):
     pool, inputs = programs(family), texts(200)
     calls = [(pool[i % 3], text, Options(max_tokens=5)) for i, text in enumerate(inputs)]
@@ -439,17 +440,14 @@ def test_no_cases_are_an_error(interpreter, family):
         interpreter.score(tiny.program(family, 1), [])
 
 
-def test_closing_fails_what_waits_and_ends_the_thread(folder, family):
+def test_closing_fails_what_waits(folder, family):
     interpreter = Interpreter.load(str(folder), max_rows=2)
     fn = interpreter.function(tiny.program(family, 1))
     futures = [fn.submit(text, max_tokens=150) for text in texts(20)]
-    thread = thread_of(interpreter)
     interpreter.close()
     done = wait(futures, timeout=60)
     assert not done.not_done
     assert any(isinstance(future.exception(), ClosedError) for future in futures)
-    assert thread
-    assert not thread.is_alive()
 
 
 def test_a_task_that_waits_when_it_is_closed_is_done_and_a_later_one_refused(folder, family):
@@ -466,17 +464,6 @@ def test_a_task_that_waits_when_it_is_closed_is_done_and_a_later_one_refused(fol
         assert inside(interpreter, close).result(60) == "done"
         with pytest.raises(ClosedError, match="is closed"):
             pool.submit(inside, interpreter, lambda batch: "late").result(60)
-
-
-def test_a_forgotten_interpreter_ends_its_thread(folder, family):
-    interpreter = Interpreter.load(str(folder))
-    interpreter.run(tiny.program(family, 1), "picnic", Options(max_tokens=2))
-    thread = thread_of(interpreter)
-    del interpreter
-    gc.collect()
-    assert thread
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("num_rows", [1, 3])
@@ -569,6 +556,7 @@ def test_an_invariant_interpreter_reads_no_prefix_of_a_batch(folder, family, mon
     assert counts == [1, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_many_inputs(tmp_path):
     held = []
     with Interpreter.load(str(tiny.write_base(tmp_path / "base", "llama"))) as interpreter:

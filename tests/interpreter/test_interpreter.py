@@ -308,6 +308,7 @@ def test_a_score_agrees_with_decoding(interpreter, family):
         assert mixed.accuracy * (len(wrong) + 1) == pytest.approx(alone.accuracy)
 
 
+@pytest.mark.slow
 def test_closing_gives_the_memory_back(folder, family):
     before = tiny.active_bytes()
     interpreter = Interpreter.load(str(folder))

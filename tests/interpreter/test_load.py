@@ -277,6 +277,7 @@ def test_where_nothing_can_be_kept_blocks_are_decoded_each_time(tmp_path):
     assert said[1].endswith("; it is decoded each time")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("kind", ["Q5_0", "Q8_0", "F16", "F32"])
 def test_a_base_is_loaded_without_a_second_copy_of_it(tmp_path, monkeypatch, kind, gpu):

@@ -152,6 +152,7 @@ def test_an_error_says_the_numbers(tokenizer):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("text", ["the server is down. ", "a", "🙂", "e\u0301", FLAG, "世"])
 def test_the_work_on_a_huge_input_depends_on_the_room_alone(tokenizer, policy, text, monkeypatch):

@@ -291,6 +291,7 @@ def test_parts_that_are_packed_unlike_each_other_stay_apart():
     assert_close(said(base), right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [None, (4, 64)], ids=str)
 def test_attaching_does_not_copy_the_base(packing):
     base, groups = fused("qwen3", packing, **LARGE)
@@ -372,6 +373,7 @@ def test_a_base_leaves_memory_with_its_last_name(form):
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_keys_and_values_do_not_hold_the_queries_beside_them(family):
     """While many layers are evaluated, no more is held of each than its keys and values."""

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from paw_mlx.cases import Case
+from paw_mlx.errors import InputTooLong
 from paw_mlx.interpreter.adapters import lora
 from paw_mlx.interpreter.engine import scoring
 from paw_mlx.interpreter.engine.kv import KV
@@ -60,3 +61,15 @@ def test_a_score_is_that_of_the_models_own_next_tokens(tmp_path):
     greedy = found.rows[0].greedy
     assert greedy[:-1] == output[: len(greedy) - 1]
     assert greedy[-1] != output[len(greedy) - 1]
+
+
+def test_a_case_beyond_the_window_is_named_by_its_place_and_its_tokens(tmp_path):
+    base, program = load_base(tiny.write_base(tmp_path / "base", "qwen3")), tiny.program("qwen3")
+    encode, template = base.tokenizer.encode, program.template
+    num_prefix = len(encode(template.prefix, control=True))
+    assert num_prefix < len(encode(template.prefix))  # its control tokens are one each
+    long = "0" * base.window
+    num = len(base.tokenizer.encode_input(long, template.suffix)) + len([*encode("1"), base.end])
+    said = rf"^row 2: {num_prefix} prefix \+ {num} tokens .* window of {base.window}$"
+    with pytest.raises(InputTooLong, match=said):
+        scoring.encode_cases(base, template, [Case("0", "1"), Case(long, "1")])

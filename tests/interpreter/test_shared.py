@@ -70,6 +70,7 @@ def test_bases_share_one_budget_equally(folders):
     share.release()
 
 
+@pytest.mark.slow
 def test_a_program_runs_the_same_when_a_second_base_takes_half(folders):
     programs = [tiny.program("qwen3", seed) for seed in range(6)]
     with Interpreter.load(folders[0]) as first:

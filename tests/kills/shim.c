@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -152,6 +154,14 @@ PATHS(mkdir, 1, (const char *a, mode_t m), (a, m), below(a))
 PATHS(mkdirat, 1, (int i, const char *a, mode_t m), (i, a, m), inside(i, a))
 PATHS(link, 1, (const char *a, const char *b), (a, b), below(b))
 PATHS(symlink, 1, (const char *a, const char *b), (a, b), below(b))
+
+/* A socket that gets a path takes a place in a folder. */
+int bind(int file, const struct sockaddr *address, socklen_t length) {
+    REAL(bind);
+    const char *path = ((const struct sockaddr_un *)address)->sun_path;
+    if (address->sa_family == AF_UNIX && path[0] && below(path) && change(1)) return -1;
+    return real(file, address, length);
+}
 
 #define OPENS(name, before, arguments, where) \
     int name(before const char *path, int flags, ...) { \

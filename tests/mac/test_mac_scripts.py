@@ -15,6 +15,8 @@ from made_for_mac import LABELS, lint, planned, run_bare, scripts, standing_in, 
 
 from paw_mlx import function, store
 
+pytestmark = pytest.mark.slow
+
 TOOLS = ("osascript", "textutil", "pbpaste")
 
 

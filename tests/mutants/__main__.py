@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.mutants.modules import TESTS
 
@@ -27,6 +30,15 @@ LEAST = 0.9
 NOT_DRAWN = re.compile("ReplaceBinaryOperator_BitOr|_(Is|IsNot)$")
 
 
+class Counted(NamedTuple):
+    """What became of a module's changes."""
+
+    num: int
+    survivors: list[str]  # as diffs
+    num_late: int  # killed because tests took too long
+    seconds: float
+
+
 def main() -> int:
     """Change every module so many times, and say which changes no test found."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
@@ -34,28 +46,35 @@ def main() -> int:
     parser.add_argument("--module", action="append", choices=TESTS, help="all without")
     parser.add_argument("--per-module", type=int, default=18, help="changes at most, in a module")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="modules at once")
     given = parser.parse_args()
-    tool = given.tool.absolute()
+    tool, modules = given.tool.absolute(), given.module or [*TESTS]
     num_killed = num_mutants = 0
-    with tempfile.TemporaryDirectory() as folder:
-        copy = copy_tree(Path(folder, "tree"))
-        for module in given.module or TESTS:
-            started = time.monotonic()
-            session = Path(folder, "session.sqlite")
-            begin(tool, copy, module, session)
-            draw(session, Random(f"{given.seed} {module}"), given.per_module)
-            run(tool, "exec", session.with_suffix(".toml"), session, copy=copy)
-            outcomes = read(session)
-            survivors = [diff for outcome, diff in outcomes if outcome == "survived"]
-            num_killed += len(outcomes) - len(survivors)
-            num_mutants += len(outcomes)
-            counts = f"{len(outcomes):4} mutants {len(survivors):3} survivors"
-            print(f"{module:44} {counts} {time.monotonic() - started:4.0f} s", flush=True)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        found = pool.map(lambda one: change(tool, one, given.seed, given.per_module), modules)
+        for module, (num, survivors, num_late, seconds) in zip(modules, found, strict=True):
+            num_killed += num - len(survivors)
+            num_mutants += num
+            told = f"{num:4} mutants {len(survivors):3} survivors {num_late:3} late"
+            print(f"{module:44} {told} {seconds:4.0f} s")
             print("".join(f"{diff}\n" for diff in survivors), end="", flush=True)
-            session.unlink()
     share = num_killed / max(num_mutants, 1)
     print(f"{num_killed} of {num_mutants} mutants killed ({share:.1%})")
     return int(share < LEAST)
+
+
+def change(tool: Path, module: str, seed: int, most: int) -> Counted:
+    """Change a module in a copy of the tree, and let its tests look for each change."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy, session = copy_tree(Path(folder, "tree")), Path(folder, "session.sqlite")
+        begin(tool, copy, module, session)
+        draw(session, Random(f"{seed} {module}"), most)
+        run(tool, "exec", session.with_suffix(".toml"), session, copy=copy)
+        outcomes = read(session)
+    survivors = [diff for outcome, _, diff in outcomes if outcome == "survived"]
+    num_late = sum(output == "timeout" for _, output, _ in outcomes)
+    return Counted(len(outcomes), survivors, num_late, time.monotonic() - started)
 
 
 def copy_tree(tree: Path) -> Path:
@@ -74,13 +93,15 @@ def copy_tree(tree: Path) -> Path:
 def begin(tool: Path, copy: Path, module: str, session: Path) -> None:
     """Run the tests once unchanged, and list all changes of the module in `session`."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command += TESTS[module].split()
+    command += shlex.split(TESTS[module])
     started = time.monotonic()
-    subprocess.run(command, cwd=copy, env=environment(copy), check=True, capture_output=True)
+    done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\n{module}: its tests fail without a change")
     longest = 5 + 3 * (time.monotonic() - started)
     session.with_suffix(".toml").write_text(
         f'[cosmic-ray]\nmodule-path = "{module}"\ntimeout = {longest:.1f}\n'
-        f'excluded-modules = []\ntest-command = "{" ".join(command)}"\n'
+        f'excluded-modules = []\ntest-command = "{shlex.join(command)}"\n'
         '[cosmic-ray.distributor]\nname = "local"\n'
     )
     run(tool, "init", session.with_suffix(".toml"), session, copy=copy)
@@ -116,9 +137,9 @@ def draw(session: Path, random: Random, most: int) -> None:
             database.execute(f"DELETE FROM {table} WHERE job_id NOT IN ({marks})", kept)
 
 
-def read(session: Path) -> list[tuple[str, str]]:
-    """Return whether each change survived, and its diff."""
-    query = "SELECT lower(test_outcome), diff FROM work_results"
+def read(session: Path) -> list[tuple[str, str, str]]:
+    """Return what became of each change, what its tests said, and its diff."""
+    query = "SELECT lower(test_outcome), output, diff FROM work_results"
     with closing(sqlite3.connect(session)) as database:
         return database.execute(query).fetchall()
 

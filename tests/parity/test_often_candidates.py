@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from scripted_writer import LABELS, TASK, ScriptedWriter, cases, compiler
 
 from paw_mlx.compiler.candidates import choose
 from paw_mlx.compiler.compilation import Compilation
 from paw_mlx.evaluation import Gate
+
+pytestmark = pytest.mark.slow
 
 
 def test_five_recompiles_with_candidates_pass_a_gate_and_differ_by_five_points_at_most():

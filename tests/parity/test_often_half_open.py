@@ -11,6 +11,8 @@ from half_open import half_open
 from http_servers import http_process, store_functions, write_base
 from leftovers import rss
 
+pytestmark = pytest.mark.slow
+
 NUMBER = 10_000
 ONE = {"input": "x", "options": {"max_tokens": 1}}
 

@@ -12,6 +12,8 @@ sys.path.append(str(Path(__file__).parents[1] / "serving"))
 from daemons import Place
 from killed_daemon import check_killed_daemon
 
+pytestmark = pytest.mark.slow
+
 
 def test_whatever_is_killed_five_hundred_times_nobody_hears_a_wrong_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

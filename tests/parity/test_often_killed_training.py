@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from killed_training import check_killed
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_training_killed_fifty_times_ends_as_an_unbroken_one(tmp_path):

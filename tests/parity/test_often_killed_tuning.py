@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from killed_tuning import check_killed_promotion, check_killed_tuning
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_tuning_killed_two_hundred_times_ends_as_an_unbroken_one(tmp_path):

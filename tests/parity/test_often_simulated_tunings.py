@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import small_tunings
+
+pytestmark = pytest.mark.slow
 
 
 def test_of_a_hundred_tunings_none_promotes_what_is_worse(tmp_path):

@@ -18,6 +18,7 @@ import tiny
 from limits import limited
 
 from paw_mlx import Function, InputTooLong, Interpreter, OptionError, Options, PawError
+from paw_mlx.errors import FormatError
 from paw_mlx.rows import flow
 from paw_mlx.runner import Result
 
@@ -174,6 +175,22 @@ def test_equal_inputs_are_computed_once_unless_drawn_at_random() -> None:
     assert engine.texts == ["a", "b"]
 
 
+def test_a_row_that_is_wrong_in_itself_is_no_repeated_call() -> None:
+    rows = [(1, "a"), (2, FormatError("no JSON")), (3, "a"), (4, FormatError("no JSON"))]
+    found = list(outcomes(Instant(), rows))
+    assert [outcome.repeated for outcome in found] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("rows", ["a", "ab"], ids=["at its end", "when it is full"])
+def test_a_processor_is_left_alone_while_a_call_computes(rows: str) -> None:
+    engine = Engine()
+    threading.Timer(1.0, lambda: engine.end(0)).start()
+    found, before = bound(engine).map([*rows], batch_size=1), time.thread_time()
+    assert next(found) == "A"
+    assert time.thread_time() - before < 0.05
+    found.close()
+
+
 def test_no_more_results_are_remembered_than_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -183,6 +200,7 @@ def test_no_more_results_are_remembered_than_there_is_room_for(
     assert engine.num_calls == 4  # a b c b: the last b was forgotten, a was used
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
     found = bound(Instant()).map(f"{i} {'x' * 2000}" for i in range(30_000))
     for _ in itertools.islice(found, 10_000):

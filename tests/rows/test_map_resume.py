@@ -20,6 +20,7 @@ from paw_mlx.rows.target import part_of, side_of
 from paw_mlx.runner import Result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "words"),
     [
@@ -59,6 +60,7 @@ def test_killed_and_resumed_is_undisturbed(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "unordered"),
     [(".txt", False), (".jsonl", False), (".jsonl", True), (".csv", False), (".csv", True)],

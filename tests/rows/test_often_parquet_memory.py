@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE, CELL_BYTES = 200, 2_000, 100_000
 MOST_MORE = 100_000_000
 HERE = Path(__file__).parent

@@ -46,6 +46,7 @@ def remains(file: Path, out: Path) -> PawError | None:
     return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["v1", "v2", "types"])
 def test_a_flipped_bit_is_one_sentence_or_the_rows_that_are_there(
     tmp_path: Path, kind: str

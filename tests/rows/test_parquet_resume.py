@@ -38,6 +38,7 @@ def write_parquet(folder: Path, num_rows: int, ballast: int = 0) -> Path:
     return write(folder / "rows.parquet", columns, row_group_size=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["rows.parquet", "rows.csv", "rows.jsonl"])
 def test_killed_and_resumed_is_undisturbed(
     folder: Path, options: list[object], tmp_path: Path, source: str
@@ -70,6 +71,7 @@ def wait_until(process: subprocess.Popen[bytes], is_so: Callable[[], bool]) -> N
         assert process.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["rows.parquet", "rows.csv"])
 def test_killed_while_all_is_joined_it_is_joined_again(
     folder: Path, options: list[object], tmp_path: Path, source: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -10,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from limits import limited
 
 from paw_mlx.errors import DiskError, FieldError, InputTooLong, OptionError, PawError
 from paw_mlx.output import Labels
@@ -25,7 +28,7 @@ from paw_mlx.rows.filter import filter_lines
 from paw_mlx.rows.part import Part
 from paw_mlx.rows.run import RowFiles, identity, is_complete, map_rows
 from paw_mlx.rows.sink import Stream
-from paw_mlx.rows.source import open_input
+from paw_mlx.rows.source import Input, open_input
 from paw_mlx.rows.tally import Tally
 from paw_mlx.rows.target import part_of
 from paw_mlx.runner import Options, Result
@@ -64,12 +67,18 @@ class Shouting:
 
 
 def map_to(
-    file: Path, output: Path, *, runner: Shouting | None = None, most: int = 99, **how: Any
+    file: Path,
+    output: Path,
+    *,
+    runner: Shouting | None = None,
+    most: int = 99,
+    unordered: bool = False,
+    **how: Any,
 ) -> Tally:
     """Map a file onto another, or only its first rows."""
     runner, tally = runner or Shouting(), Tally()
     with open_input(file) as source:
-        files = RowFiles.open(source, output)
+        files = RowFiles.open(source, output, unordered=unordered)
         job = identity(runner, PROGRAM, files, Options())
         with (
             closing(Part(output, job, files.writer, resume=True)) as sink,
@@ -110,6 +119,25 @@ def test_a_run_that_stops_goes_on_where_it_was(sheet: Path, tmp_path: Path) -> N
     assert map_to(sheet, out, runner=runner).num_rows == 1
     assert runner.texts == ["server"]
     assert out.read_bytes() == (tmp_path / "calm.csv").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_run_without_order_goes_on_with_the_rows_it_lacks(
+    sheet: Path, tmp_path: Path, suffix: str
+) -> None:
+    out, runner = tmp_path / f"out.{suffix}", Shouting()
+    sheet.write_text("id,text\n4,picnic\n3,wrong\n2,picnic\n1,server\n")  # no number is its row's
+    map_to(sheet, out, most=2, unordered=True)
+    left = part_of(out).read_text().splitlines()[-2:]
+    map_to(sheet, out, runner=runner, unordered=True)
+    assert runner.texts == ["picnic", "server"]
+    lines = out.read_text().splitlines()
+    assert lines[:-2][-2:] == left
+    if suffix == "jsonl":
+        numbers = [json.loads(line)["row"] for line in lines]
+    else:
+        numbers = [int(row["row"]) for row in csv.DictReader(lines)]
+    assert sorted(numbers) == [1, 2, 3, 4]
 
 
 def test_an_error_that_stops_a_run_says_what_it_has_left(sheet: Path, tmp_path: Path) -> None:
@@ -163,7 +191,7 @@ def test_what_makes_two_runs_the_same_is_named(sheet: Path, tmp_path: Path) -> N
     with open_input(sheet) as source:
         files = RowFiles.open(source, tmp_path / "out.jsonl", field="text", output_field="said")
         job = identity(Shouting(), PROGRAM, files, Options(max_tokens=3, timeout_s=5.0))
-    assert len(job.pop("input_head")) == 64
+    assert job.pop("input_head") == hashlib.sha256(SHEET.encode()).hexdigest()
     assert list(job.items()) == [
         ("program", PROGRAM.digest()),
         ("input", str(sheet)),
@@ -210,6 +238,85 @@ def test_a_stream_gets_the_head_once_even_without_rows(sheet: Path, tmp_path: Pa
                 pass
         lines = stream.getvalue().decode().splitlines()
         assert (lines[0], len(lines)) == ("id,text,output,error", expected)
+
+
+def test_rows_to_come_are_told_by_the_bytes_that_were_read(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text("0123456\n" * 50_000)
+    with open_input(file) as source:
+        files = RowFiles.open(source)
+        assert files.num_rows_after(0) is None  # nothing was read
+        rows = iter(files.reader)
+        for _ in range(1000):
+            next(rows)
+        assert files.num_rows_after(0) == pytest.approx(50_000, rel=0.01)
+        assert files.num_rows_after(30_000) == pytest.approx(20_000, rel=0.02)
+        assert [*rows]
+        assert (files.num_rows_after(0), files.num_rows_after(30_000)) == (50_000, 20_000)
+
+
+@contextmanager
+def piped(data: bytes) -> Iterator[tuple[Input, int]]:
+    """Standard input, a pipe that has so much to read, and where to write more."""
+    receiving, sending = os.pipe()
+    os.write(sending, data)
+    with os.fdopen(receiving) as stdin, pytest.MonkeyPatch.context() as patch, limited(60):
+        patch.setattr(sys, "stdin", stdin)
+        with open_input(None) as source:
+            yield source, sending
+
+
+def test_a_pipe_that_is_silent_has_not_ended() -> None:
+    """Whoever waits for a row can be woken, to deliver what is ready meanwhile."""
+    with piped(b"picnic\n") as (source, sending):
+        files = RowFiles.open(source)
+        rows = files.inputs(Stream(io.BytesIO(), "memory"))
+        assert source.wake
+        for text in (b"server\n", b"disk\n"):
+            assert next(rows)
+            source.wake()
+            assert next(rows) is None
+            os.write(sending, text)
+        os.close(sending)
+        assert [row and row[1] for row in rows] == ["disk"]
+        assert files.num_rows_after(0) is None
+
+
+def test_a_pipe_goes_on_where_it_was_if_it_begins_alike(tmp_path: Path) -> None:
+    """It has no name and no size: the first row has to do."""
+
+    def map_pipe(data: bytes, most: int = 99) -> list[str]:
+        runner, out = Shouting(), tmp_path / "out.txt"
+        with piped(data) as (source, sending):
+            os.close(sending)
+            files = RowFiles.open(source, out)
+            job = identity(runner, PROGRAM, files, Options())
+            with closing(Part(out, job, files.writer, resume=True)) as sink:
+                found = map_rows(runner, PROGRAM, files, sink, Options())
+                assert len([*islice(found, most)]) <= most
+                found.close()
+        return runner.texts
+
+    map_pipe(b"picnic\nserver\ndisk\n", most=2)
+    with pytest.raises(OptionError, match="its input began with another row"):
+        map_pipe(b"server\npicnic\ndisk\n")
+    assert map_pipe(b"picnic\nserver\ndisk\n") == ["disk"]
+    assert (tmp_path / "out.txt").read_text() == "PICNIC\nSERVER\nDISK\n"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv"])
+def test_rows_may_be_written_in_any_other_format(sheet: Path, tmp_path: Path, suffix: str) -> None:
+    """Fields that were spelt in one way are spelt in the other's."""
+    out = tmp_path / f"out.{suffix}"
+    sheet.write_text('id,text\n1,"a ""b"" \tc"\n')
+    map_to(sheet, out)
+    if suffix == "jsonl":
+        (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+        row["error"] = ""
+    else:
+        delimiter = "\t" if suffix == "tsv" else ","
+        (row,) = csv.DictReader(out.read_text().splitlines(), delimiter=delimiter)
+    assert row == {"id": "1", "text": 'a "b" \tc', "output": 'A "B" \tC', "error": ""}
 
 
 @pytest.mark.parametrize(

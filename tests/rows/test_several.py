@@ -259,6 +259,7 @@ def test_one_that_goes_away_meanwhile_ends_the_run_and_keeps_what_is_done(tmp_pa
     assert out.read_text().count("PICNIC") == 150
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_undisturbed(
     folder: Path, options: list[object], tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ print(right, *sorted(said))
 """
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_a_sentence_or_rows(tmp_path: Path) -> None:
     db = mail(tmp_path / "whole.db", [(i, f"text {i} " * (900 if i % 9 == 0 else 20))
                                       for i in range(60)])  # fmt: skip

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import pytest
 from row_files import objects, table, wait_for, write_rows
 from shell import Paw, paw, start
 from sqlite_rows import MAIL, is_sound, mail, out_of, read, shout, write
+from test_run import PROGRAM, Shouting
 
-from paw_mlx.errors import OptionError
+from paw_mlx.errors import InputTooLong, OptionError
+from paw_mlx.rows.opening import open_source
 from paw_mlx.rows.part import Part
+from paw_mlx.rows.run import RowFiles, identity, map_rows, open_part
 from paw_mlx.rows.sqlite.source import Rows
 from paw_mlx.rows.target import Table, part_of, side_of
+from paw_mlx.runner import Options
 
 ALL = [text for _, text in MAIL]
 OUT = "SELECT * FROM out ORDER BY rowid"
@@ -33,6 +38,7 @@ def has_table(db: Path, name: str = "out") -> bool:
     return db.exists() and bool(read(db, f"SELECT 1 FROM sqlite_master WHERE name = '{name}'"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
     [("app.db", []), ("app.db", ["--unordered"]), ("rows.csv", []), ("rows.jsonl", [])],
@@ -121,6 +127,22 @@ def test_only_rows_that_were_added_are_run(tmp_path: Path) -> None:
     runs = read(db, "SELECT job, num_rows, num_failed, last_rowid FROM paw_mlx_runs")
     assert runs[0] == runs[1]
     assert runs[0][1:] == (10, 2, 10)
+
+
+def test_an_error_of_an_added_row_counts_from_the_first_of_them(tmp_path: Path) -> None:
+    db = mail(tmp_path / "app.db", MAIL[:3])
+    out, runner = out_of(db), Shouting()
+    shout(db, out, field="body")
+    write(db, "INSERT INTO mail VALUES (?, ?)", rows=MAIL[4:])  # of which the fourth is wrong
+    with open_source([db], output=out) as source:
+        files = RowFiles.open(source, out, field="body")
+        job = identity(runner, PROGRAM, files, Options())
+        with (
+            closing(open_part(out, job, files, True)) as sink,
+            pytest.raises(InputTooLong) as raised,
+        ):
+            [*map_rows(runner, PROGRAM, files, sink, Options(), stop=True)]
+    assert raised.value.hints[0].startswith("It is row 4's")
 
 
 def test_a_column_called_rowid_is_no_rowid(tmp_path: Path) -> None:
@@ -290,6 +312,7 @@ shout(Path(sys.argv[3]), out_of(Path(sys.argv[3])), field="body", resume=True)
 """
 
 
+@pytest.mark.slow
 def test_killed_while_the_table_is_made_leaves_the_old_one_or_the_new(tmp_path: Path) -> None:
     rows = [(i, f"text {i} " * 30) for i in range(4000)]
     chance, here = random.Random(17), Path(__file__).parent

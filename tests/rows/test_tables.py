@@ -66,6 +66,65 @@ def test_a_pipe_that_is_quiet_inside_a_quote_loses_nothing() -> None:
     lines = iter([b'1,"open\n', None, b"2,b\n", None, b"3,c\n"])
     found = [record and record.text for record in mend_records(lines, Dialect())]
     assert [text for text in found if text] == ['1,"open', "2,b", "3,c"]
+    lines = iter([b'1,"open\n', None, b'and closed"\n', b"3,c\n"])
+    found = [record and record.values for record in mend_records(lines, Dialect())]
+    assert found == [["1", "open\nand closed"], ["3", "c"]]
+
+
+def test_a_field_may_be_long_and_an_open_quote_is_not_looked_for_without_end() -> None:
+    from paw_mlx.rows.records import MAX_FIELD, Dialect, mend_records
+
+    lines = iter([b'1,"' + b"x" * 1_000_000 + b'"\n', b'2,"' + b"x" * MAX_FIELD + b"\n", b"3,c\n"])
+    long, longer, after = (record and record.values for record in mend_records(lines, Dialect()))
+    assert isinstance(long, list)
+    assert len(long[1]) == 1_000_000
+    assert "field larger than field limit" in str(longer)
+    assert after == ["3", "c"]
+
+
+def test_quotes_that_nobody_needs_stay(tmp_path: Path) -> None:
+    found = shout(tmp_path, "a.csv", 'id,"text"\n"1","a"\n2,"b"\n', field="text")
+    assert found == 'id,"text",output,error\n"1","a",A,\n2,"b",B,\n'
+
+
+def test_short_records_are_filled_up_and_blank_lines_are_none(tmp_path: Path) -> None:
+    found = shout(tmp_path, "a.csv", "\n \nid,text,a,b\n1,x\n\n2\n3,y,,z\n", field="text")
+    assert found.splitlines() == [
+        "id,text,a,b,output,error",
+        "1,x,,,X,",
+        '2,,,,,"FormatError: 1 field, and the input is field 2"',
+        "3,y,,z,Y,",
+    ]
+
+
+def test_a_record_of_too_many_fields_stays_whole(tmp_path: Path) -> None:
+    found = shout(tmp_path, "a.csv", "id,text\n1,x,y\n2,z\n")
+    assert found.splitlines() == [
+        "id,text,output,error",
+        '"1,x,y",,,"FormatError: 3 fields, and the header has 2"',
+        "2,z,Z,",
+    ]
+
+
+def test_objects_become_records_and_one_of_other_fields_stays_whole(tmp_path: Path) -> None:
+    file, out = tmp_path / "a.jsonl", tmp_path / "out.csv"
+    other = '{"text": "b", "more": 1}'
+    file.write_text(f'{{"id": 1, "tags": ["ü"], "text": "a"}}\n{other}\n', encoding="utf-8")
+    with open_input(file) as source:
+        files = RowFiles.open(source, out)
+        with closing(Part(out, {}, files.writer, False)) as part:
+            for _ in map_rows(Shouting(), PROGRAM, files, part, Options()):
+                pass
+    one, two = table(out.read_bytes())
+    assert one == {"id": "1", "tags": '["ü"]', "text": "a", "output": "A", "error": ""}
+    assert {**two, "error": two["error"][:11]} == {
+        **dict.fromkeys(one, ""), "id": f"{other}", "error": "FormatError",
+    }  # fmt: skip
+
+
+def test_a_header_behind_a_mark_may_take_several_lines(tmp_path: Path) -> None:
+    found = shout(tmp_path, "a.csv", '\ufeff"id\nof it",text\n1,a\n', field="text")
+    assert table(found.encode()) == [{"id\nof it": "1", "text": "a", "output": "A", "error": ""}]
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

@@ -215,6 +215,7 @@ def test_a_base_that_nobody_calls_leaves_memory_and_comes_back(apart: Place) -> 
         assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_of_many_that_are_started_one_is_there(apart: Place) -> None:
     starting = [
         subprocess.Popen(
@@ -237,6 +238,7 @@ def test_of_many_that_are_started_one_is_there(apart: Place) -> None:
     assert apart.paw("daemon", "stop").stdout == b"no daemon runs\n"
 
 
+@pytest.mark.slow
 def test_a_socket_that_nobody_listens_at_is_in_nobodys_way(apart: Place) -> None:
     with apart.daemon():
         apart.kill()
@@ -270,6 +272,7 @@ def start_map(place: Place) -> subprocess.Popen[bytes]:
     return mapping
 
 
+@pytest.mark.slow
 def test_stopping_it_lets_calls_end_and_others_go_on_here(apart: Place) -> None:
     with apart.daemon() as process, start_map(apart) as mapping:
         process.send_signal(signal.SIGTERM)

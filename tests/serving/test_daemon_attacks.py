@@ -328,6 +328,7 @@ def test_an_input_as_long_as_may_be_is_refused_in_bounded_memory(running: Place)
         assert wire.receive()["error"]["code"] == "InputTooLong"
 
 
+@pytest.mark.slow
 def test_half_open_connections_keep_nobody_out_for_long(running: Place) -> None:
     before = rss_bytes()
     with ExitStack() as stack:

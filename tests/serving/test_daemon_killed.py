@@ -6,6 +6,8 @@ import pytest
 from daemons import Place
 from killed_daemon import check_killed_daemon
 
+pytestmark = pytest.mark.slow
+
 
 def test_whatever_is_killed_nobody_hears_a_wrong_answer(
     place: Place, monkeypatch: pytest.MonkeyPatch

@@ -245,6 +245,7 @@ def test_what_waits_when_the_daemon_dies_is_run_here_once(apart: Place) -> None:
         fn.runner.close()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_here_when_the_daemon_dies_fails(apart: Place) -> None:
     def broken(_: paw.Program) -> Runner:
         raise RuntimeError("a bug of ours")

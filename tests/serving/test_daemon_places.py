@@ -19,6 +19,8 @@ from shell import SCRIPT
 import paw_mlx as paw
 from paw_mlx.client import places
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the disk is full"
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"  # that of the tests may lie where only we can read

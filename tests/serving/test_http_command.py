@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
+import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
-from shell import start
+from shell import ending, start
 
 _WITHOUT = """
 import sys
@@ -35,6 +43,45 @@ def test_it_says_where_it_serves_and_ends_without_a_word() -> None:
         process.kill()
         stdout, stderr = process.communicate()
     assert (stdout, stderr) == (b"", b"")
+
+
+@contextmanager
+def open_workbench(tmp_path: Path, **variables: str) -> Iterator[tuple[str, str]]:
+    """Serve with --open; yield the workbench's address, and what a browser was told to open."""
+    told, tools, temporary = (tmp_path / name for name in ("told", "tools", "temporary"))
+    for folder in (tools, temporary):
+        folder.mkdir()
+    for name in ("xdg-open", "open"):
+        (tools / name).write_text(f'#!/bin/sh\necho "$*" > {told}.new && mv {told}.new {told}\n')
+        (tools / name).chmod(0o755)
+    variables |= {"PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(temporary)}
+    process = start("serve", "--open", "--port", 0, "--json", env=os.environ | variables)
+    with ending(process):
+        url = json.loads(process.stdout.readline())["url"]
+        end = time.monotonic() + 20
+        while not told.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        yield f"{url}/workbench/", told.read_text().strip()
+    assert not [*temporary.iterdir()]
+
+
+def test_a_browser_is_told_the_token_in_a_file_of_this_users_alone(tmp_path: Path) -> None:
+    token = "0123 <&\"'%#456789abcdef"
+    with open_workbench(tmp_path, PAW_SERVE_TOKEN=token) as (workbench, told):
+        assert "0123" not in told
+        page = Path(told)
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+        assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
+        found = re.search(r'http-equiv="refresh" content="0; url=([^"]*)"', page.read_text())
+        assert found
+        address, _, fragment = html.unescape(found[1]).partition("#token=")
+        assert (address, unquote(fragment)) == (workbench, token)
+        assert "&" not in fragment
+
+
+def test_without_a_token_a_browser_is_told_the_workbench_itself(tmp_path: Path) -> None:
+    with open_workbench(tmp_path) as (workbench, told):
+        assert told == workbench
 
 
 def test_a_token_is_in_no_output_that_is_kept() -> None:

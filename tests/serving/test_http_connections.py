@@ -113,6 +113,7 @@ def test_new_connections_come_in_where_all_are_taken_by_silent_ones(base: Path) 
             connection.close()
 
 
+@pytest.mark.slow
 def test_a_connection_in_use_is_not_dropped_for_a_new_one(base: Path) -> None:
     store_functions(base)
     body = {"input": "x", "options": {"max_tokens": 1500}}
@@ -175,6 +176,7 @@ def test_a_body_that_is_none_is_refused_and_no_fault_of_the_server(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_server_that_ends_finishes_its_calls(
     base: Path, number: signal.Signals, code: int

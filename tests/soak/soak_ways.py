@@ -1,4 +1,7 @@
-"""This process and a daemon, soaked; each way returns what it did and what was wrong."""
+"""The ways to soak: this process, a daemon, a server, and interpreters opened anew.
+
+Each returns what it did and what was wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import soak_http
 from daemons import running_daemon
-from leftovers import grown
-from soaking import Soak, functions, opener, write_base
+from leftovers import grown, held, settled
+from soaking import Openings, Soak, functions, opener, write_base
 
 import paw_mlx as paw
 
@@ -32,6 +36,27 @@ def daemon(folder: Path, num_calls: int, seed: int) -> tuple[Soak, list[str]]:
         soak.all(num_calls, Random(seed), [process.pid, os.getpid()])
         for fn in soak.functions.values():
             fn.runner.close()
+    return soak, _faults(soak, base)
+
+
+def http(folder: Path, num_calls: int, seed: int) -> tuple[Soak, list[str]]:
+    """Soak a server of this environment's home; what was wrong."""
+    base = write_base(folder)
+    soak_http.store_functions(base)
+    with soak_http.server() as (url, process), soak_http.client(url) as asked:
+        soak = Soak(asked, process.pid)
+        soak.all(num_calls, Random(seed), [process.pid, os.getpid()])
+    return soak, _faults(soak, base)
+
+
+def openings(folder: Path, num_calls: int, seed: int) -> tuple[Soak, list[str]]:
+    """Open an interpreter anew instead of every hundredth call; what was wrong."""
+    base, chance, pid = write_base(folder), Random(seed), os.getpid()
+    soak = Openings(base, pid)
+    soak.open(chance)
+    before = held(pid)
+    soak.run(num_calls, chance)
+    soak.held = [(before, settled(pid, before))]
     return soak, _faults(soak, base)
 
 

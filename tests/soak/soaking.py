@@ -14,13 +14,13 @@ import multiprocessing
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tiny
@@ -33,12 +33,13 @@ from paw_mlx.runner import Result
 
 LIMIT_S = 60.0
 TOGETHER = 64  # calls under way
-SAMPLES = 50  # of memory
+SAMPLES = 50  # of memory, at most
 WARM = 0.3  # of a soak, not measured: caches fill, and allocators take their arenas
 CROWD = 200
+AN_OPENING = 100  # calls that an interpreter is opened instead of
 CLOSE = 2e-4  # probabilities: their last bits vary with the shape of a batch
 LENGTHS = (1, 4, 12)
-TEXTS = [f"{word} {'is full ' * (i % 9)}{i}" for i in range(12) for word in ("disk", "server")]
+TEXTS = [f"{word} {'is full ' * 2 * i}{i}" for i in range(5) for word in ("disk", "server")]
 LABELS = ("disk", "server", "picnic")
 SCHEMA = {
     "type": "object",
@@ -59,6 +60,14 @@ ACTS = {"run": 80, "cancel": 8, "close": 5, "time out": 4, "too long": 2, "no te
 CUT = "OutputError"
 Key = tuple[str, str, int]
 Open = Callable[..., Function]
+
+
+class Called(Protocol):
+    """What a soak calls: a `Function`, or what is like one."""
+
+    def submit(self, text: str, **options: Any) -> Future[Result]: ...
+    async def arun(self, text: str, **options: Any) -> Any: ...
+    def stream(self, text: str, **options: Any) -> Any: ...
 
 
 def write_base(folder: Path) -> Path:
@@ -94,7 +103,7 @@ def answer(result: Result) -> tuple[str, float]:
 class Soak:
     """Calls of some functions, what they brought, and the memory of the process that computes."""
 
-    functions: dict[str, Function]
+    functions: Mapping[str, Called]
     pid: int
     answers: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     shares: dict[Key, tuple[float, float]] = field(default_factory=dict)
@@ -117,9 +126,10 @@ class Soak:
     def run(self, num_calls: int, chance: Random) -> None:
         """Make so many calls, and sample memory between them."""
         begun, done = time.monotonic(), 0
-        for part in range(1, SAMPLES + 1):
-            self._calls(num_calls * part // SAMPLES - done, chance)
-            done = num_calls * part // SAMPLES
+        parts = max(10, min(SAMPLES, num_calls // TOGETHER))
+        for part in range(1, parts + 1):
+            self._calls(num_calls * part // parts - done, chance)
+            done = num_calls * part // parts
             gc.collect()
             self.samples.append((done, rss(self.pid)))
         self.seconds = time.monotonic() - begun
@@ -251,6 +261,31 @@ class Soak:
         low, span = min(sizes), max(max(sizes) - min(sizes), 1)
         line = "".join("▁▂▃▄▅▆▇█"[(size - low) * 7 // span] for size in sizes)
         return f"{line} {low / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB"
+
+
+class Openings(Soak):
+    """Interpreters of a base, each opened, called once and closed in a thread of its own."""
+
+    def __init__(self, base: Path, pid: int) -> None:
+        super().__init__({}, pid)
+        self._base = base
+
+    def open(self, chance: Random) -> None:
+        """Open one, call it and close it."""
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._open, chance).result(LIMIT_S)
+
+    def _calls(self, number: int, chance: Random) -> None:
+        for _ in range(-(-number // AN_OPENING)):
+            self.open(chance)
+
+    def _open(self, chance: Random) -> None:
+        name, text, length = key = choose(chance)
+        with paw.Interpreter.load(str(self._base)) as interpreter:
+            fn = functions(opener(interpreter), self._base)[name]
+            future = fn.submit(text, max_tokens=length)
+            wait([future], LIMIT_S)
+        self.take("open", key, future)
 
 
 def choose(chance: Random) -> Key:

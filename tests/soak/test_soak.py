@@ -9,7 +9,10 @@ import pytest
 import soak_ways
 from soaking import Soak
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no Linux")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no Linux"),
+]
 
 
 @pytest.mark.parametrize("way", [soak_ways.python, soak_ways.daemon])
@@ -19,7 +22,7 @@ def test_mixed_calls_leave_no_descriptor_and_no_thread_and_answer_as_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PAW_MLX_HOME", str(tmp_path / "home"))
-    soak, faults = way(tmp_path, 800, 0)
+    soak, faults = way(tmp_path, 300, 0)
     assert faults == []
-    assert soak.counts["run"] > 1000  # 400 of them in crowds
-    assert len(soak.answers) > 300
+    assert soak.counts["run"] > 1000  # 800 of them in crowds
+    assert len(soak.answers) > 200

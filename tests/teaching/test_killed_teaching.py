@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from killed_teaching import check_killed
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_teaching_killed_at_random_ends_as_an_unbroken_one(tmp_path, monkeypatch):

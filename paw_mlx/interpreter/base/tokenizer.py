@@ -37,6 +37,9 @@ class Tokenizer:
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        # It would keep words in each thread that encodes, and leave them there when it goes.
+        if resize := getattr(tokenizer.model, "_resize_cache", None):
+            resize(0)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         added = tokenizer.get_added_tokens_decoder().values()

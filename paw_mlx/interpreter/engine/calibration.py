@@ -53,7 +53,8 @@ def measure_max_draft(base: Base) -> int:
     kv = KV(base.model.num_layers)
     mx.eval(base.model.hidden(mx.zeros((1, _CONTEXT_TOKENS), mx.int32), kv), kv.arrays)
     seconds = {width: _time_step(base, kv, width) for width in _WIDTHS}
-    best = max(_WIDTHS, key=lambda w: (1 - _RIGHT**w) / (1 - _RIGHT) / seconds[w])
+    # The tokens of a step, 1 + p + p² …, but for a factor that all widths share.
+    best = max(_WIDTHS, key=lambda w: (1 - _RIGHT**w) / seconds[w])
     known = _read_kept() | {_key(base): best - 1}
     with suppress(PawError), replacing(_place()) as temporary:
         temporary.write_text(json.dumps(known), encoding="utf-8")
@@ -84,5 +85,5 @@ def _place() -> Path:
 
 def _key(base: Base) -> str:
     info = mx.device_info()
-    chip = info.get("device_name") or info.get("architecture") or "unknown"
+    chip = info.get("device_name") or info.get("architecture")
     return f"{chip}, mlx {version('mlx')}, {base.profile.name}, {base.form}"

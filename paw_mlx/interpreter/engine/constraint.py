@@ -50,8 +50,8 @@ def mask(
     if all(constraint is None for constraint in constraints):
         return logits
     mx.async_eval(logits)  # on their way while the masks are made
-    *_, num_tokens = shape = logits.shape if logits.ndim == 3 else (len(logits), 1, logits.shape[1])
-    may = np.ones(shape, bool)
+    num_tokens = logits.shape[-1]
+    may = np.ones(logits.shape, bool).reshape(len(logits), -1, num_tokens)
     for row, constraint in enumerate(constraints):
         if constraint is not None:
             allowed = constraint.allowed(drafts[row] if drafts else ())[:, :num_tokens]

@@ -31,7 +31,8 @@ class KV:
     def of(cls, layers: Sequence[Layer]) -> KV:
         """Take those of tokens seen before."""
         kv = cls(0)
-        kv.offset, kv.layers = layers[0][0].shape[2], list(layers)
+        keys, _ = layers[0]
+        kv.offset, kv.layers = keys.shape[2], list(layers)
         return kv
 
     def fork(self) -> KV:
@@ -144,7 +145,10 @@ class Slots:
         if self._prefixes[slot] != held:
             for i, layer in enumerate(prefix.layers):
                 if layer is not None:
-                    self._write(i, slot, 0, *layer)
+                    k, v = layer
+                    keys, values = self.buffers(i, k)
+                    keys[slot : slot + 1, :, : prefix.offset] = k
+                    values[slot : slot + 1, :, : prefix.offset] = v
             self._prefixes[slot] = held
 
     def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
@@ -159,9 +163,9 @@ class Slots:
             if layer is not None
         ]
         mx.eval(taken)  # no view of the buffers may be left, or writing would copy them
-        for i, parts in enumerate(taken):
-            for buffer, part in zip(self.buffers(i, parts[0]), parts, strict=True):
-                buffer[places, :, start:length] = part
+        for (keys, values), (k, v) in zip(filter(None, self._layers), taken, strict=True):
+            keys[places, :, start:length] = k
+            values[places, :, start:length] = v
         for target, prefix in zip(targets, held, strict=True):
             self._prefixes[target] = prefix
 
@@ -191,8 +195,7 @@ class Slots:
 
     def replace(self, arrays: Sequence[mx.array]) -> None:
         """Put other buffers in place of `arrays`, of the same shapes."""
-        for i in range(len(self._layers)):
-            self._layers[i] = arrays[2 * i], arrays[2 * i + 1]
+        self._layers = [*zip(arrays[::2], arrays[1::2], strict=True)]
 
     def buffers(self, layer: int, like: mx.array) -> Layer:
         """Return a layer's buffers, made if there are none."""
@@ -201,11 +204,6 @@ class Slots:
             shape = self.rows, heads, self.capacity, dim
             held = self._layers[layer] = mx.zeros(shape, like.dtype), mx.zeros(shape, like.dtype)
         return held
-
-    def _write(self, layer: int, slot: int, start: int, k: mx.array, v: mx.array) -> None:
-        keys, values = self.buffers(layer, k)
-        keys[slot : slot + 1, :, start : start + k.shape[2]] = k
-        values[slot : slot + 1, :, start : start + k.shape[2]] = v
 
 
 class SlotKV:
@@ -257,7 +255,7 @@ def mask_later(positions: mx.array, length: int) -> mx.array:
     return (mx.arange(length) <= positions[:, :, None])[:, None]
 
 
-def places_of(positions: mx.array, heads: int, start: int = 0) -> tuple[mx.array, ...]:
+def places_of(positions: mx.array, heads: int, start: int) -> tuple[mx.array, ...]:
     """Return where tokens at positions (B, T) go in slots from `start` on.
 
     Indices that broadcast to (B, kv_heads, T).

@@ -13,7 +13,6 @@ likeliest first, until what is left to look at could not change a probability by
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Sequence
 from functools import cached_property
@@ -181,10 +180,10 @@ class Search:
         that overflowed.
         """
         output, options = self._trie.output, self._options
-        log_p = [self._found.get(label, -math.inf) for label in range(len(output.labels))]
+        found = self._found.copy()
         for node, (_, node_log_p) in self._open.items():
-            for label in node.labels:
-                log_p[label] = node_log_p - math.log(len(node.labels))
+            found |= dict.fromkeys(node.labels, node_log_p - math.log(len(node.labels)))
+        log_p = [found[label] for label in range(len(output.labels))]
         choice = _draw(output.shares(log_p), options) if options.temperature else None
         decision = output.decide(
             log_p, threshold=options.threshold, otherwise=options.otherwise, choice=choice
@@ -255,7 +254,6 @@ def _add_logs(*logs: float) -> float:
 
 def _draw(shares: Sequence[float], options: Options) -> int:
     """Draw a label by the call's temperature and seed."""
-    seed = int.from_bytes(os.urandom(8)) if options.seed is None else options.seed
     most = max(shares)
     weights = [(share / most) ** (1 / options.temperature) for share in shares]
-    return random.Random(seed).choices(range(len(shares)), weights)[0]
+    return random.Random(options.seed).choices(range(len(shares)), weights)[0]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,6 +19,7 @@ from ...device import claim, is_forked
 from ...errors import ClosedError, OptionError
 from .batch import Batch
 from .call import Call
+from .threads import Errand
 
 _REST_S = 2.0  # idle for so long, a batch gives back what it does not need
 _LOOK_S = 0.05  # how often waiting calls are asked whether they have expired
@@ -26,12 +28,12 @@ Task = tuple[Work, "Future[Any]"]
 
 
 class Owner:
-    """Runs a batch in a thread of its own, started on first use."""
+    """Runs a batch in a thread of its own, lent on first use (`threads`)."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch: Batch | None = batch
         self._queue: SimpleQueue[Call | Task | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._errand: Errand | None = None
         self._lock = threading.Lock()
         self._rests_since: float | None = time.monotonic()  # None while there is work
 
@@ -47,11 +49,8 @@ class Owner:
         with self._lock:
             if self._batch is None:
                 raise ClosedError("the interpreter is closed")
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._batch,), name="paw-mlx", daemon=True
-                )
-                self._thread.start()
+            if self._errand is None or self._errand.over:
+                self._errand = Errand(partial(self._serve, self._batch))
             self._rests_since = None
             self._queue.put(item)
 
@@ -68,7 +67,7 @@ class Owner:
         ClosedError in a forked child.
         """
         claim()
-        if threading.current_thread() is self._thread:
+        if (errand := self._errand) and errand.is_here:
             raise OptionError(
                 "a call waits for itself: this is the interpreter's own thread",
                 hint="In a callback, submit calls and do not wait for them.",
@@ -80,13 +79,13 @@ class Owner:
             self._batch = None
             return
         with self._lock:
-            thread, self._thread = self._thread, None
+            errand, self._errand = self._errand, None
             self._queue.put(None)
             batch, self._batch = self._batch, None
-        if thread is None and batch is not None:
+        if errand is None and batch is not None:
             self._end(batch, [])
-        elif thread is not None and thread is not threading.current_thread():
-            thread.join()
+        elif errand and not errand.is_here:
+            errand.wait()
         mx.clear_cache()
 
     def _serve(self, batch: Batch) -> None:

@@ -121,7 +121,7 @@ class TracedKV:
     def _write(self, held: mx.array, new: mx.array) -> mx.array:
         """Scatter new tokens: one kernel, where an update at an array's offset takes two."""
         if self._places is None:
-            self._places = places_of(self.positions(new.shape[2]), new.shape[1])
+            self._places = places_of(self.positions(new.shape[2]), new.shape[1], 0)
         held = held[:]  # what is assigned to is another object than the input
         held[self._places] = new
         return held

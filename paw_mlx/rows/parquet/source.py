@@ -8,6 +8,7 @@ import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pyarrow import parquet as pq
 from pyarrow import types
 
 from ...errors import FormatError, NotFound, OptionError, PawError
+from ..source import MAX_LINE_BYTES
+from .pages import MAX_ROWS, Leaf, Pages
 
 _MAGIC, _SECRET = b"PAR1", b"PARE"
 _TAIL_BYTES = 8  # the footer's size, and the magic again
@@ -25,7 +28,6 @@ _MAX_ITEMS = 200_000  # of one list of a footer: what a list claims is allocated
 _HEAD_BYTES = 1 << 20  # at most, at either end, that tell a file from another
 _BUFFER_BYTES = 1 << 16  # read at once
 _BATCH_BYTES = 1 << 20
-_MAX_BATCH_ROWS = 64  # what a dictionary holds once may stand in all of them, as often as that
 
 
 class ParquetSource:
@@ -40,7 +42,7 @@ class ParquetSource:
         self.path, self.name = path, str(path)
         self._descriptor, self.num_read = descriptor, 0  # rows
         self.stats = (os.fstat(self._descriptor),)
-        footer_bytes = self._check()
+        self._footer_bytes = footer_bytes = self._check()
         with sound(self.name):
             self._file = pq.ParquetFile(
                 file,
@@ -73,16 +75,18 @@ class ParquetSource:
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
         """Read the rows in batches, of these columns alone (None: of all)."""
         with sound(self.name):
+            pages, leaves = self._pages, self._leaves(columns)
             for number in range(self.meta.num_row_groups):
                 group = self.meta.row_group(number)
-                num_rows = 0
+                num_rows, most_rows = 0, pages.check(number, leaves)
                 for batch in self._file.iter_batches(
-                    _rows_at_once(group),
+                    min(most_rows, _rows_at_once(group)),
                     row_groups=[number],
                     columns=columns,
                     use_threads=False,
                 ):
                     _check_batch(batch)
+                    self._check_rows(batch, num_rows)
                     num_rows += batch.num_rows
                     yield batch
                 if num_rows != group.num_rows:
@@ -107,6 +111,33 @@ class ParquetSource:
         if not found or not self.meta.num_row_groups:
             return None
         return self.meta.row_group(0).column(found[0]).compression.lower()
+
+    @cached_property
+    def _pages(self) -> Pages:
+        end = self.stats[0].st_size - _TAIL_BYTES
+        return Pages(self.name, self._descriptor, self._footer_bytes, end)
+
+    def _leaves(self, columns: Sequence[str] | None) -> list[Leaf]:
+        """Return what is stored of columns; as pyarrow has it, "a.b" is also a field b of a."""
+        schema = self._file.schema
+        found = [(i, schema.column(i)) for i in range(len(schema))]
+        leaves = [Leaf(i, one.path, one.physical_type == "BYTE_ARRAY") for i, one in found]
+        if columns is None:
+            return leaves
+        return [one for one in leaves if f"{one.path}.".startswith(tuple(f"{c}." for c in columns))]
+
+    def _check_rows(self, batch: Any, before: int) -> None:
+        """Raise FormatError for a row of more than a line may have, and than the file has."""
+        most = max(MAX_LINE_BYTES, self.stats[0].st_size)
+        if batch.nbytes <= most:
+            return
+        for number in range(batch.num_rows):
+            held = sum(_own_bytes(column.slice(number, 1)) for column in batch.columns)
+            if held > most:
+                raise FormatError(
+                    f"{self.name} is a file of {self.stats[0].st_size:,} bytes, and after "
+                    f"{before + number:,} rows of a row group it has one of {held:,}"
+                )
 
     def _check(self) -> int:
         """Return the bytes of the footer; FormatError unless it can be one."""
@@ -178,7 +209,14 @@ def _rows_at_once(group: Any) -> int:
     Its columns are asked nothing: pyarrow ends the process where one is not sound.
     """
     fitting = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    return max(1, min(fitting, _MAX_BATCH_ROWS))
+    return max(1, min(fitting, MAX_ROWS))
+
+
+def _own_bytes(value: Any) -> int:
+    """Return the bytes of a column of one row: of what it says, not of all its dictionary."""
+    if types.is_dictionary(value.type):
+        value = value.dictionary_decode()
+    return int(value.nbytes)
 
 
 def _has_dictionary(kind: Any) -> bool:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import ipaddress
 import socket
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ... import settings
 from ...errors import NotFound, OptionError
+from ...files import disk_errors
 from .state import LOOPBACK
 
 _LEAST_CHARS = 16
+_LINK = """<!doctype html>
+<meta charset="utf-8">
+<meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url={address}">
+<title>paw-mlx</title>
+<a href="{address}">The workbench</a>
+"""
 
 
 def read_token(file: Path | None) -> str | None:
@@ -56,3 +67,19 @@ def names_of(
         )
     own = socket.gethostname().lower().removesuffix(".local")
     return frozenset({*names, own, f"{own}.local"}), address.is_unspecified
+
+
+@contextmanager
+def private_link(address: str) -> Iterator[Path]:
+    """Yield a page that leads to an address, which this user alone can read; it is removed after.
+
+    A browser hears what to open in its command line, and anyone may list those of all users.
+    DiskError where no folder for temporary files can be written.
+    """
+    with ExitStack() as kept:
+        with disk_errors("write a page for the browser"):
+            folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="paw-mlx-"))
+            page = Path(folder, "workbench.html")  # in a folder of mode 0700
+            page.touch(mode=0o600)
+            page.write_text(_LINK.format(address=html.escape(address)), encoding="utf-8")
+        yield page

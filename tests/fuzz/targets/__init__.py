@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..target import Target
@@ -23,6 +24,7 @@ TARGETS: Mapping[str, str] = {
     "safetensors": "adapters",
     "peft-config": "adapters",
     "mlx-config": "adapters",
+    "receipt": "adapters",
     "pickle": "torch_files",
     "torch-zip": "torch_files",
     "compiler": "torch_files",
@@ -47,6 +49,9 @@ TARGETS: Mapping[str, str] = {
     "frames": "daemon",
     "session": "daemon",
     "http": "http",
+    "mcp-lines": "agent_tools",
+    "mcp-tools": "agent_tools",
+    **({"mcp": "agents"} if find_spec("mcp") else {}),  # no test needs that package
 }
 
 

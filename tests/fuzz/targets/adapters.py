@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from itertools import chain
 from pathlib import Path
 
 from paw_mlx import formats
+from paw_mlx.convert.compare import compare
 from paw_mlx.formats import gguf as gguf_layout
 from paw_mlx.formats.fingerprint import fingerprint
 from paw_mlx.formats.tensors import matrix, read_safetensors, safetensors_index
 
 from ..gguf_fields import gguf_mutation
 from ..json_values import json_mutation
-from ..structures import safetensors_mutation
+from ..structures import members_of, packed, safetensors_mutation, zip_of
 from ..target import Target
 from .containers import GOLDEN
 
@@ -43,6 +46,27 @@ def safetensors(sandbox: Path) -> Target:
     return Target("safetensors", [peft, mlx], read, safetensors_mutation)
 
 
+def receipt(sandbox: Path) -> Target:
+    """Two adapters, and what a receipt says of them; nothing reads receipts."""
+
+    def read(data: bytes) -> None:
+        held = members_of(data)
+        one, other = (
+            gguf_layout.read(memoryview(held.get(name, b"")), None).adapter
+            for name in ("before.gguf", "after.gguf")
+        )
+        for mutual in (False, True):
+            made = compare(one, other, mutual=mutual)
+            json.dumps(made.record(), allow_nan=False)
+            texts = [str(made), *made.problems, *chain.from_iterable(made.rows())]
+            assert all(text.isprintable() for text in texts), "control characters in a receipt"
+
+    f16, q4_0 = ((GOLDEN / f"adapter-{kind}.gguf").read_bytes() for kind in ("f16", "q4_0"))
+    pairs = ((f16, f16), (f16, q4_0), (q4_0, q4_0))
+    seeds = [zip_of({"before.gguf": one, "after.gguf": other}) for one, other in pairs]
+    return Target("receipt", seeds, read, packed({".gguf": gguf_mutation}))
+
+
 def _config(name: str, layout: str, sandbox: Path) -> Target:
     place = sandbox / layout
     shutil.copytree(GOLDEN / layout, place)
@@ -63,8 +87,6 @@ def mlx_config(sandbox: Path) -> Target:
 
 
 def _configs(layout: str) -> list[bytes]:
-    import json
-
     own = json.loads((GOLDEN / layout / "adapter_config.json").read_bytes())
     more = {
         "peft": {

@@ -122,7 +122,13 @@ def parquet(sandbox: Path) -> Target:
             "b": [b"x", b"\xff", None],
         }
     )
-    for options in ({}, {"compression": "zstd", "use_dictionary": False}, {"version": "1.0"}):
+    delta = {"input": "DELTA_BYTE_ARRAY", "b": "DELTA_LENGTH_BYTE_ARRAY"}
+    for options in (
+        {},
+        {"compression": "zstd", "use_dictionary": False},
+        {"version": "1.0"},
+        {"data_page_version": "2.0", "use_dictionary": False, "column_encoding": delta},
+    ):
         files.write_table(table, path, **options)
         seeds.append(path.read_bytes())
 
@@ -130,7 +136,26 @@ def parquet(sandbox: Path) -> Target:
         path.write_bytes(data)
         _read(path, "parquet", "jsonl")
 
-    return Target("parquet", seeds, read, mutate_bytes)
+    return Target("parquet", seeds, read, _parquet_mutation)
+
+
+def _parquet_mutation(data: bytes, chance: Random) -> bytes:
+    """Change bytes, or a number that the footer or a page's header claims."""
+    claims = [at + 1 for at in range(4, len(data) - 9) if data[at] in (0x15, 0x16)]
+    if not claims or chance.random() < 0.4:
+        return mutate_bytes(data, chance)
+    at = end = chance.choice(claims)
+    while data[end] & 128 and end < len(data) - 9:
+        end += 1
+    number, claim = chance.choice(EDGES) & ((1 << 64) - 1), bytearray()
+    while number >= 128:
+        claim.append(number & 127 | 128)
+        number >>= 7
+    made = data[:at] + bytes([*claim, number]) + data[end + 1 :]
+    footer_bytes = int.from_bytes(data[-8:-4], "little")
+    if at >= len(data) - 8 - footer_bytes:
+        footer_bytes = (footer_bytes + len(made) - len(data)) & 0xFFFFFFFF
+    return made[:-8] + footer_bytes.to_bytes(4, "little") + made[-4:]
 
 
 def sqlite(sandbox: Path) -> Target:

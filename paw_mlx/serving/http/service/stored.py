@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import IO, Any
 
 from starlette.requests import Request
@@ -12,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from .... import settings, store
-from ....files import disk_errors
+from ....files import scratch
 from ....runner import Options
 from ...compile_job import iso
 from .. import calls
@@ -108,13 +106,10 @@ async def _infer(state: State, programs: Programs, request: Request) -> dict[str
 
 def _pack(programs: Programs, served: Served) -> tuple[IO[bytes], int]:
     """Return what is sent of a program, as an open file that has no name any more; and its size."""
-    root = settings.cache_dir()
-    with disk_errors(f"write in {root}"):
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".sending-", dir=root) as folder:
-            path = Path(folder, "program.paw")
-            programs.write(served, path)
-            return path.open("rb"), path.stat().st_size
+    with scratch(settings.cache_dir()) as folder:
+        path = folder / "program.paw"
+        programs.write(served, path)
+        return path.open("rb"), path.stat().st_size
 
 
 async def _chunks(state: State, file: IO[bytes]) -> AsyncIterator[bytes]:
