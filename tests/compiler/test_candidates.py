@@ -95,6 +95,7 @@ def test_candidates_that_repeat_or_fail_are_left_out():
 
 @pytest.mark.slow
 def test_few_adapters_are_in_memory_whatever_the_number_of_candidates(monkeypatch):
+    few = cases()[:8]  # a program makes these
     alive: weakref.WeakSet[paw.Program] = weakref.WeakSet()
     most, make = [], paw.Compiler._make_program
 
@@ -106,7 +107,7 @@ def test_few_adapters_are_in_memory_whatever_the_number_of_candidates(monkeypatc
         return program
 
     monkeypatch.setattr(paw.Compiler, "_make_program", counted)
-    chosen(ScriptedWriter(), 12, cases=cases()[:8])
+    chosen(ScriptedWriter(), 12, cases=few)
     assert len(most) == 12
     assert max(most) <= 5  # in float32; the others lie on disk, as they would be stored
 
