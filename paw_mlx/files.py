@@ -151,12 +151,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
-    """Yield a new folder for what nobody keeps; it is removed after the block.
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder for what nobody keeps, among temporary files or in `parent`; it is removed
+    after the block.
 
     What a killed process left is swept by the next that wants one there, or writes there. DiskError
     if the disk refuses.
     """
+    parent = parent or Path(tempfile.gettempdir())
     with ExitStack() as stack:
         with disk_errors(f"write in {parent}"):
             parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class Contents:
         if self.path is None:
             from .. import formats
 
-            with scratch(Path(tempfile.gettempdir())) as folder:
+            with scratch() as folder:
                 path = folder / "program.paw"
                 formats.save(program, path, dtype=None)
                 return path.read_bytes()

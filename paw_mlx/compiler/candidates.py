@@ -14,7 +14,6 @@ difference counts only where McNemar's exact test tells it from chance.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +120,7 @@ def choose(
         del found[1:]  # nothing tells them apart
     if len(found) == 1:
         parts, inputs = Parts([], [], list(cases)), []
-    with scratch(Path(tempfile.gettempdir())) as folder:
+    with scratch() as folder:
         sound = _compile(compiler, found, folder, dtype, report)
         chosen, told = sound[0], None
         if parts.rest or inputs:

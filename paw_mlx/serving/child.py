@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -27,7 +26,7 @@ class Child:
     def __init__(self, num_workers: int) -> None:
         try:
             with ExitStack() as undo:
-                folder = undo.enter_context(scratch(Path(tempfile.gettempdir())))
+                folder = undo.enter_context(scratch())
                 mine, theirs = socket.socketpair()
                 undo.push(mine)
                 with theirs:

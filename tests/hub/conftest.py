@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_server import make_program
+from hub_server import Hub, make_program
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -24,6 +24,21 @@ def program(tmp_path: Path) -> Path:
 def other(tmp_path: Path) -> Path:
     """Another program than `program`."""
     return make_program(tmp_path / "two.paw", seed=1)
+
+
+@pytest.fixture
+def env(server: Hub, tmp_path: Path) -> dict[str, str]:
+    """What a process finds that asks the `server` of its file, in homes of its own."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "PAW_MLX_HOME": str(tmp_path / "paw"),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": server.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
 
 
 @pytest.fixture

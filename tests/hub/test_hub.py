@@ -44,20 +44,6 @@ def server() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def env(server: Hub, tmp_path: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "PAW_MLX_HOME": str(tmp_path / "paw"),
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_ENDPOINT": server.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-
-
-@pytest.fixture
 def pull(env: dict[str, str]) -> Pull:
     """Run `paw-mlx pull --json` and return what it printed."""
 

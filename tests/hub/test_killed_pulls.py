@@ -50,20 +50,6 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "hf" / "hub"
 
 
-@pytest.fixture
-def env(server: Hub, tmp_path: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "PAW_MLX_HOME": str(tmp_path / "paw"),
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_ENDPOINT": server.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-
-
 def start(env: dict[str, str], *arguments: str, before: str = "") -> subprocess.Popen[str]:
     """Start `paw-mlx pull --json`."""
     return subprocess.Popen(

@@ -12,13 +12,13 @@ import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from scenarios import Scenario
-from worlds import Ended, Seen, World, copy
+from worlds import Ended, Seen, World, begin, copy
 
 ACTS = ["kill", "tear", "moment", "28", "30", "5", "jump", "back"]
 KILLS = ("kill", "tear", "moment")
@@ -49,10 +49,7 @@ class Check:
     @classmethod
     def of(cls, scenario: Scenario, template: World, folder: Path) -> Check:
         """Run a scenario to its end, and again, and count the changes of the first time."""
-        start = copy(template, folder / "start")
-        start = start if scenario.online else replace(start, hub="")
-        if scenario.first:
-            assert start.run(scenario.first).returncode == 0
+        start = begin(template, folder / "start", scenario.first, online=scenario.online)
         before, names = start.seen(scenario.unseen), start.names()
         calm = copy(start, folder / "calm")
         began = time.monotonic()

@@ -6,11 +6,11 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from worlds import ON_BASE, Ended, Seen, World, copy, hear_out
+from worlds import ON_BASE, Ended, Seen, World, begin, copy, hear_out
 
 Words = Sequence[str]
 
@@ -63,10 +63,7 @@ class Serial:
     @classmethod
     def of(cls, pair: Pair, template: World, folder: Path) -> Serial:
         """Run both in either order."""
-        start = copy(template, folder / "start")
-        start = start if pair.online else replace(start, hub="")
-        if pair.first:
-            assert start.run(pair.first).returncode == 0
+        start = begin(template, folder / "start", pair.first, online=pair.online)
         serial = cls(pair, start, [], [], [set(), set()], start.names())
         for place in (0, 1):
             world = copy(start, folder / f"{place}")

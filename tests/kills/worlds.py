@@ -256,3 +256,11 @@ def copy(world: World, folder: Path) -> World:
     """Copy a world, with its files' times."""
     shutil.copytree(world.folder, folder, symlinks=True)
     return replace(world, folder=folder)
+
+
+def begin(template: World, folder: Path, first: Sequence[str], *, online: bool) -> World:
+    """Make a world in which a first command, if any, was run; without a hub unless `online`."""
+    world = copy(template, folder)
+    world = world if online else replace(world, hub="")
+    assert not first or world.run(first).returncode == 0
+    return world

@@ -77,3 +77,12 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
         for name in table.column_names
     ]
     return pa.table(columns, names=table.column_names).to_pylist()
+
+
+def varint(number: int) -> bytes:
+    """Write a number as Thrift does in its compact protocol."""
+    digits = []
+    while number >= 128:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from parquet_rows import every_type, rows_of, write
+from parquet_rows import every_type, rows_of, varint, write
 from pyarrow import parquet as pq
 from row_files import objects
 from sqlite_rows import shout
@@ -121,14 +121,6 @@ def test_a_footer_is_not_believed_what_it_claims(tmp_path: Path) -> None:
         (tmp_path / "in.parquet").write_bytes(data)
         error = remains(tmp_path / "in.parquet", tmp_path / "out.parquet")
         assert "size limit" in str(error), error
-
-
-def varint(number: int) -> bytes:
-    digits = []
-    while number >= 128:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
 
 
 def test_a_dictionary_that_lacks_what_is_looked_up_is_damage(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from parquet_rows import every_type, rows_of, write
+from parquet_rows import every_type, rows_of, varint, write
 from pyarrow import parquet as pq
 from pyarrow.parquet import encryption
 
@@ -46,14 +46,6 @@ for file in made:
             print("refused", error)
 print(peak() - before)
 """
-
-
-def varint(number: int) -> bytes:
-    digits = []
-    while number >= 128:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
 
 
 def signed(number: int) -> bytes:

@@ -8,7 +8,6 @@ others up.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import time
 import traceback
@@ -17,12 +16,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from ...errors import DriftWarning, PawError
+from ...files import scratch
 from ...output import read_record
 from ...runner import Options, Result
 from ...version import VERSION
@@ -162,8 +161,8 @@ def read_program(data: Sequence[Any]) -> Program:
     """Load the program whose bytes a reference in `data` stands for; a node fetches them once."""
     from ... import formats
 
-    with tempfile.TemporaryDirectory(prefix="paw-mlx-") as folder:
-        path = Path(folder, "program.paw")
+    with scratch() as folder:
+        path = folder / "program.paw"
         path.write_bytes(library().get(data[0]))
         return formats.load(path)
 

@@ -26,6 +26,7 @@ from paw_mlx.serving.residents import Residents
 from ..json_values import lines_mutation
 from ..target import Target
 from .bases import write_small
+from .faults import Faults
 
 _LINES = 8  # of an input, at most
 _OUTPUTS: dict[str, Output] = {
@@ -76,18 +77,6 @@ class _Server(AgentServer):
         return await self._heard(super()._initialized(*given))
 
 
-class _Faults(logging.Handler):
-    """Hears of the bugs that a tool's answer keeps from the agent."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.raised = list[BaseException]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.raised.append(record.exc_info[1])
-
-
 class _Pipe:
     """An agent that takes what it is told; each line of that has to be JSON."""
 
@@ -106,7 +95,7 @@ class _Talk:
     """Servers in this process, one for each input."""
 
     def __init__(self, make: Callable[[], _Server]) -> None:
-        self.loop, self.faults, self._make = asyncio.new_event_loop(), _Faults(), make
+        self.loop, self.faults, self._make = asyncio.new_event_loop(), Faults(), make
         ours = logging.getLogger("paw_mlx.serving.mcp.server")
         ours.addHandler(self.faults)
         ours.propagate = False

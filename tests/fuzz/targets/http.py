@@ -28,6 +28,7 @@ from ..json_values import json_mutation
 from ..mutate import ODD_TEXTS, mutate_bytes, text_mutation
 from ..target import Target
 from .bases import write_small
+from .faults import Faults
 
 _HEADS = [
     b"Host: evil.example",
@@ -108,23 +109,11 @@ class _Transport(asyncio.Transport):
     resume_reading = pause_reading
 
 
-class _Faults(logging.Handler):
-    """Hears of what an application raised, which a client is told as 500."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.raised = list[BaseException]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.raised.append(record.exc_info[1])
-
-
 class _Place:
     """A server without a socket."""
 
     def __init__(self, state: State) -> None:
-        self.loop, self.faults = asyncio.new_event_loop(), _Faults()
+        self.loop, self.faults = asyncio.new_event_loop(), Faults()
         self.loop.set_exception_handler(self._hear)
         connections = Connections(state, 100)
         config = uvicorn.Config(
