@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,9 @@ def workers() -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process as the system does when memory runs out."""
-    os.kill(pid, signal.SIGKILL)
+    """Kill a process as the system does when memory runs out, if it has not ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def until(holds: Callable[[], bool], limit_s: float) -> bool:
