@@ -41,10 +41,12 @@ def assume_gpu() -> Iterator[None]:
     """
     global _assumed
     before, _assumed = _assumed, True
+    mx.enable_compile()
     try:
         yield
     finally:
         _assumed = before
+        _compile_on_gpu()
 
 
 def claim() -> None:
@@ -98,12 +100,22 @@ def _linger() -> None:
         time.sleep(_LINGER_S)
 
 
+def _compile_on_gpu() -> None:
+    """Have MLX compile nothing for a CPU: it would call a C++ compiler while a program runs.
+
+    What that writes among temporary files a full disk refuses, and a kill leaves half, for good.
+    """
+    if not on_gpu():
+        mx.disable_compile()
+
+
 def _choose() -> None:
     if device := settings.device():
         try:
             mx.set_default_device(mx.Device(getattr(mx, device)))
         except ValueError as error:
             raise OptionError(f"PAW_MLX_DEVICE is {device}: {error}") from error
+    _compile_on_gpu()
 
 
 _choose()

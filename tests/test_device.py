@@ -37,6 +37,19 @@ def test_memory_is_wired_where_metal_computes(monkeypatch, metal, chosen, limits
     assert found == limits
 
 
+def test_on_a_cpu_nothing_is_compiled_while_a_program_runs(tmp_path):
+    """A C++ compiler would write among temporary files, where a kill leaves half a library."""
+    source = (
+        "import paw_mlx.device, mlx.core as mx, mlx.nn as nn\n"
+        "mx.eval(nn.gelu(mx.ones(3)), mx.compile(lambda x: x * x + 1)(mx.ones(3)))\n"
+        "print(mx.default_device().type.name)"
+    )
+    variables = os.environ | {"TMPDIR": str(tmp_path), "PAW_MLX_DEVICE": "cpu"}
+    said = subprocess.check_output([sys.executable, "-c", source], env=variables, text=True)
+    assert said == "cpu\n"
+    assert not list(tmp_path.rglob("*.cpp"))
+
+
 def test_a_process_computes_until_it_is_another_ones_child(monkeypatch):
     monkeypatch.setattr(device, "_computing", None)
     assert not device.is_forked()

@@ -14,10 +14,10 @@ time, to compile; training holds them all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..formats.checkpoint import MapperSizes
 
@@ -32,7 +32,8 @@ def pool(hidden: mx.array) -> mx.array:
 def coefficients(pooled: mx.array, head: Sequence[mx.array], sizes: MapperSizes) -> mx.array:
     """Compute coefficients (..., L, M, N, 2) from pooled states (..., H) and the arrays `HEAD`."""
     weight, bias, head_weight, head_bias = head
-    trunk = nn.gelu(pooled @ weight.T + bias)  # (..., T)
+    trunk = pooled @ weight.T + bias  # (..., T)
+    trunk = trunk * (1 + mx.erf(trunk / math.sqrt(2))) / 2  # GELU
     return mx.unflatten(trunk @ head_weight.T + head_bias, -1, sizes.coefficients)
 
 

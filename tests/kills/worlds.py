@@ -186,11 +186,10 @@ def _is_on_its_way(name: str) -> bool:
 def _is_anothers(name: str, path: Path) -> bool:
     """Return whether a file is under a name that others draw, and nobody can tell whose it is.
 
-    Those are MLX's compiler, Python's tempfile where it looks whether it may write, and
-    huggingface_hub, which takes up none of its parts again.
+    Those are Python's tempfile where it looks whether it may write, and huggingface_hub.
     """
     probe = path.parent.name == "tmp" and path.is_file() and path.stat().st_size <= len("blat")
-    return probe or name.startswith("tmp/mlx") or bool(_HUBS_OWN.fullmatch(name))
+    return probe or bool(_HUBS_OWN.fullmatch(name))
 
 
 def content(path: Path) -> str:

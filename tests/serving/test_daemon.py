@@ -316,9 +316,8 @@ def test_its_log_holds_nobodys_inputs(running: Place) -> None:
     running.call("run", "one", f"{secret} " * 100)
     log = running.paw("daemon", "logs", "-n", 100).stdout.decode()
     assert "Jane" not in log
-    lines = [json.loads(line) for line in log.splitlines()]
-    assert {line["event"] for line in lines} == {"call"}
-    assert lines[-1]["outcome"] == "InputTooLong"
+    calls = [line for line in map(json.loads, log.splitlines()) if line["event"] == "call"]
+    assert "InputTooLong" in {line["outcome"] for line in calls}
 
 
 def test_what_systemd_hands_over_is_listened_at(apart: Place) -> None:
