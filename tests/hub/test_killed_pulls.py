@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hub_server import Hub, serving_hub
+from huggingface_hub.utils import WeakFileLock
 
 from paw_mlx.hub import hashes, unchecked
 
@@ -191,6 +192,20 @@ def test_a_killed_pull_into_a_home_that_cannot_be_written_is_not_believed_either
     for home in ({}, elsewhere):
         error = pull("org/base", PAW_OFFLINE="1", **home)["error"]
         assert error["message"].endswith(UNCHECKED)
+
+
+def test_parts_of_files_go_with_the_next_pull_unless_somebody_fetches_them(
+    pull: Pull, env: dict[str, str], cache: Path
+) -> None:
+    folder, etags = cache / "models--org--base", ("dead", "alive")
+    kill(start_held(env, "org/base"))
+    parts = [folder / "blobs" / f"{etag}.0123abcd.incomplete" for etag in etags]
+    going_on = folder / "blobs" / "dead.incomplete"  # which an older huggingface_hub would do
+    for part in (*parts, going_on):
+        part.write_bytes(b"half")
+    with WeakFileLock(cache / ".locks" / folder.name / "alive.lock"):
+        assert pull("org/base")["path"]
+        assert [part.exists() for part in (*parts, going_on)] == [False, True, True]
 
 
 def test_a_pull_of_nothing_leaves_no_folder(pull: Pull, cache: Path) -> None:

@@ -170,9 +170,18 @@ def hear_out(process: subprocess.Popen[bytes]) -> Ended:
 
 _LEFT = re.compile(r"\.paw-[a-z0-9_]{8,16}(/|$)")
 _HUBS_OWN = re.compile(
-    r"hf/hub/.+(/tmp[a-z0-9_]{8}(/.+)?|/tmp_[0-9a-f-]{36}|\.[0-9a-f]{8}\.(tmp|incomplete))"
+    r"hf/hub/(CACHEDIR\.TAG|.+(/tmp[a-z0-9_]{8}(\.tmp|/.+)?|/tmp_[0-9a-f-]{36}|\.[0-9a-f]{8}\.tmp))"
 )
-_ON_ITS_WAY = (".part", ".lock", ".training/", ".curve.jsonl", ".state.json", "-journal", "-wal")
+_ON_ITS_WAY = (
+    ".part",
+    "/blobs/",
+    ".lock",
+    ".training/",
+    ".curve.jsonl",
+    ".state.json",
+    "-journal",
+    "-wal",
+)
 _INNER = tuple(f"paw/{name}" for name in ("cache", "prefixes", "training", "jobs", "run"))
 
 
@@ -186,7 +195,8 @@ def _is_on_its_way(name: str) -> bool:
 def _is_anothers(name: str, path: Path) -> bool:
     """Return whether a file is under a name that others draw, and nobody can tell whose it is.
 
-    Those are Python's tempfile where it looks whether it may write, and huggingface_hub.
+    Those are Python's tempfile where it looks whether it may write, and huggingface_hub; also its
+    word to backups, which it writes in place.
     """
     probe = path.parent.name == "tmp" and path.is_file() and path.stat().st_size <= len("blat")
     return probe or bool(_HUBS_OWN.fullmatch(name))

@@ -57,10 +57,26 @@ class Engine:
 
     def end(self, index: int, error: BaseException | None = None) -> None:
         text, future = self.calls[index]
+        if not future.set_running_or_notify_cancel():
+            return
         if error:
             future.set_exception(error)
         else:
             future.set_result(Result(text.upper(), "stop", 0, 1, 1, 0.0, 0.0))
+
+    def end_soon(
+        self, *indices: int, error: BaseException | None = None, after_s: float = 0.05
+    ) -> None:
+        """End calls in another thread, in this order, a moment after there are all of them."""
+
+        def work() -> None:
+            while len(self.calls) <= max(indices):
+                time.sleep(0.001)
+            time.sleep(after_s)
+            for index in indices:
+                self.end(index, error)
+
+        threading.Thread(target=work, daemon=True).start()
 
 
 class Instant(Engine):
@@ -99,7 +115,7 @@ def test_map_is_run(fn: Function, options: dict[str, Any]) -> None:
 def test_order_is_kept_whatever_ends_first() -> None:
     engine = Engine()
     found = bound(engine).map(["a", "b", "c"], batch_size=3)
-    threading.Timer(0.05, lambda: [engine.end(i) for i in (2, 1, 0)]).start()
+    engine.end_soon(2, 1, 0)
     assert list(found) == ["A", "B", "C"]
 
 
@@ -107,7 +123,7 @@ def test_without_order_rows_come_as_they_end() -> None:
     engine = Engine()
     rows = [(i, text) for i, text in enumerate("abca")]
     found = outcomes(engine, rows, batch_size=9, ordered=False)
-    threading.Timer(0.05, lambda: [engine.end(i) for i in (2, 0, 1)]).start()
+    engine.end_soon(2, 0, 1)
     came = [(outcome.item, outcome.repeated) for outcome in found]
     assert came == [(2, False), (0, False), (3, True), (1, False)]
 
@@ -116,12 +132,12 @@ def test_so_many_calls_are_in_flight_and_no_more() -> None:
     engine, pulled = Engine(), itertools.count()
     source = (f"{next(pulled)}" for _ in range(1000))
     found = bound(engine).map(source, batch_size=5)
-    threading.Timer(0.05, lambda: [engine.end(i) for i in range(5)]).start()
+    engine.end_soon(*range(5))
     assert next(found) == "0"
     assert (engine.most, len(engine.calls)) == (5, 5)
     found.close()
     engine = Engine(max_in_flight=24)
-    threading.Timer(0.05, lambda: [engine.end(i) for i in range(24)]).start()
+    engine.end_soon(*range(24))
     assert next(bound(engine).map(map(str, range(1000)))) == "0"
     assert engine.most == 24
 
@@ -170,7 +186,7 @@ def test_equal_inputs_are_computed_once_unless_drawn_at_random() -> None:
         assert engine.num_calls == num_calls
     engine = Engine()
     found = bound(engine).map(["a", "a", "b", "a"])
-    threading.Timer(0.05, lambda: [engine.end(i) for i in (1, 0)]).start()
+    engine.end_soon(1, 0)
     assert list(found) == ["A", "A", "B", "A"]
     assert engine.texts == ["a", "b"]
 
@@ -184,7 +200,7 @@ def test_a_row_that_is_wrong_in_itself_is_no_repeated_call() -> None:
 @pytest.mark.parametrize("rows", ["a", "ab"], ids=["at its end", "when it is full"])
 def test_a_processor_is_left_alone_while_a_call_computes(rows: str) -> None:
     engine = Engine()
-    threading.Timer(1.0, lambda: engine.end(0)).start()
+    engine.end_soon(0, after_s=1.0)
     found, before = bound(engine).map([*rows], batch_size=1), time.thread_time()
     assert next(found) == "A"
     assert time.thread_time() - before < 0.05
@@ -239,7 +255,7 @@ def test_no_more_is_held_than_so_many_characters(monkeypatch: pytest.MonkeyPatch
     engine = Engine()
     rows = ((i, "x" * 5 + str(i)) for i in range(1000))
     found = outcomes(engine, rows, batch_size=50, weigh=lambda _: 19)
-    threading.Timer(0.05, lambda: engine.end(0)).start()
+    engine.end_soon(0)
     assert next(found).item == 0
     assert len(engine.calls) == 4
     found.close()
@@ -309,7 +325,7 @@ def test_a_wrong_call_fails_at_once(words: dict[str, Any], message: str) -> None
 def test_whoever_stops_early_cancels_what_is_in_flight() -> None:
     engine = Engine()
     found = bound(engine).map(map(str, itertools.count()), batch_size=6)
-    threading.Timer(0.05, lambda: engine.end(0)).start()
+    engine.end_soon(0)
     next(found)
     found.close()
     assert all(future.cancelled() for _, future in engine.calls[1:])
@@ -322,7 +338,7 @@ def test_an_error_of_the_source_comes_after_what_was_read_before_it() -> None:
 
     engine = Engine()
     found = bound(engine).map(texts())
-    threading.Timer(0.05, lambda: [engine.end(i) for i in (2, 1, 0)]).start()
+    engine.end_soon(2, 1, 0)
     assert list(itertools.islice(found, 3)) == ["A", "B", "C"]
     with pytest.raises(LookupError):
         next(found)
@@ -342,7 +358,7 @@ def test_an_interrupt_of_the_source_ends_it_at_once() -> None:
 def test_what_an_error_leaves_in_flight_is_cancelled() -> None:
     engine = Engine()
     found = bound(engine).map([*"abc"])
-    threading.Timer(0.05, lambda: engine.end(0, InputTooLong("a"))).start()
+    engine.end_soon(0, error=InputTooLong("a"))
     with pytest.raises(InputTooLong) as raised:  # which keeps the frames alive
         list(found)
     assert [future.cancelled() for _, future in engine.calls] == [False, True, True], raised
@@ -351,7 +367,7 @@ def test_what_an_error_leaves_in_flight_is_cancelled() -> None:
 def test_what_is_no_error_of_ours_is_raised_even_where_errors_are_returned() -> None:
     engine = Engine()
     found = bound(engine).map(["a"], on_error="return")
-    threading.Timer(0.05, lambda: engine.end(0, ZeroDivisionError())).start()
+    engine.end_soon(0, error=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         list(found)
 
@@ -379,7 +395,7 @@ def test_a_silent_source_does_not_keep_back_what_is_ready() -> None:
         raise AssertionError("asked for more before what was ready had been taken")
 
     found = outcomes(engine, rows(), wake=woken.set)
-    threading.Timer(0.05, lambda: engine.end(0)).start()
+    engine.end_soon(0)
     assert next(found).item == 1
 
 

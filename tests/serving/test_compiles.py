@@ -141,7 +141,7 @@ def test_only_so_many_wait(compiles: Compiles, gate: Gate) -> None:
 def test_closing_cancels_what_waits_and_takes_no_more(compiles: Compiles, gate: Gate) -> None:
     runs = compiles.start(SPEC)
     assert gate.reached.wait(60)
-    threading.Timer(0.2, gate.open.set).start()
+    threading.Timer(0.5, gate.open.set).start()
     begin = time.monotonic()
     compiles.close()
     assert time.monotonic() - begin < 30
