@@ -364,8 +364,9 @@ def test_the_service_is_off_until_it_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert settings.service() == ("https://example.org", "secret")
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
 def test_locks_do_not_go_to_a_folder_that_others_may_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     def refuse(file: object, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -374,7 +375,7 @@ def test_locks_do_not_go_to_a_folder_that_others_may_write(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = tmp_path / f"paw-mlx-{os.getuid()}"
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(mode)
     with pytest.raises(DiskError, match="not this user's alone"), locks.locked(tmp_path / "lock"):
         pass
     assert not [*folder.iterdir()]

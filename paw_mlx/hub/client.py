@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from .repo import BASE, GGUF, Repo, Wanted
 
 # What a disk says without naming a file, besides that it is full.
 _DISK_ERRNOS = (errno.EFBIG, errno.EIO)
+_PARTS = "*.????????.incomplete"  # of files: huggingface_hub goes on with none that it calls so
+_LOCKED_S = 0.1
 _UNCHECKED = "what came of it was not yet checked against its hashes"
 
 
@@ -145,12 +147,25 @@ def download_file(repo: Repo, kind: str = "model") -> Path:
 @contextmanager
 def _arriving(repo: Repo, kind: str) -> Iterator[None]:
     """Have what comes in the block known as unchecked until it ends; errors of it become ours."""
+    folder = _folder(repo, kind)
 
     def sweep(files: list[Path]) -> None:
+        _remove_parts(folder)
         hashes.remove_damaged(files, _asking(repo, kind))
 
-    with _hub_errors(repo), unchecked.arriving(_folder(repo, kind), sweep):
+    with _hub_errors(repo), unchecked.arriving(folder, sweep):
         yield
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove parts of files whose fetching was killed; of one that goes on the lock is taken."""
+    from huggingface_hub.utils import WeakFileLock
+
+    for part in find_files(folder / "blobs", _PARTS):
+        etag = part.name[: -len(_PARTS) + 1]
+        place = folder.parent / ".locks" / folder.name / f"{etag}.lock"
+        with suppress(TimeoutError), WeakFileLock(place, timeout=_LOCKED_S):
+            part.unlink(missing_ok=True)
 
 
 def _asking(repo: Repo, kind: str) -> Callable[[Path], str | None]:

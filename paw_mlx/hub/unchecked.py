@@ -17,8 +17,6 @@ from ..files import find_files, read_errors, replacing
 from ..locks import lock, unlock
 
 _MARK = ".paw-mlx-unchecked"
-_PARTS = "*.????????.incomplete"  # of huggingface_hub's downloads that nobody goes on with
-_LOCKED_S = 0.1
 _Stamp = tuple[int, int, int]  # of a file: its inode, when it was written, and its bytes
 
 
@@ -35,11 +33,10 @@ def is_unchecked(folder: Path, files: Iterable[Path]) -> bool:
 def arriving(folder: Path, sweep: Callable[[list[Path]], object]) -> Iterator[None]:
     """Mark what comes into a repo's folder as unchecked, until the block ends well.
 
-    Whoever else pulls the same repo waits. First what a killed pull left is removed: parts of
-    files, and of the whole ones, which `sweep` gets, what is damaged. OSError or DiskError of the
-    cache's disk.
+    Whoever else pulls the same repo waits. First, where a pull was killed, `sweep` gets the files
+    that it left, to remove what is damaged or cut short. OSError or DiskError of the cache's disk.
     """
-    place = _locks(folder) / "paw-mlx.lock"  # beside huggingface_hub's
+    place = folder.parent / ".locks" / folder.name / "paw-mlx.lock"  # beside huggingface_hub's
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("ab") as file:
         lock(file, place)
@@ -48,7 +45,6 @@ def arriving(folder: Path, sweep: Callable[[list[Path]], object]) -> Iterator[No
             # Written again, too: that sweeps what a killed write of it left.
             _write_mark(folder, _stamps(_find_files(folder)) if before is None else before)
             if before is not None:
-                _remove_parts(folder)
                 sweep(_find_unchecked(folder))
             try:
                 yield
@@ -59,21 +55,6 @@ def arriving(folder: Path, sweep: Callable[[list[Path]], object]) -> Iterator[No
             _remove_mark(folder)
         finally:
             unlock(file)
-
-
-def _locks(folder: Path) -> Path:
-    """Return where huggingface_hub locks the files of a repo's folder, while it fetches them."""
-    return folder.parent / ".locks" / folder.name
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove parts of files whose downloads were killed, and not those of one that goes on."""
-    from huggingface_hub.utils import WeakFileLock
-
-    for part in find_files(folder / "blobs", _PARTS):
-        lock = _locks(folder) / f"{part.name[: -len(_PARTS) + 1]}.lock"
-        with suppress(TimeoutError), WeakFileLock(lock, timeout=_LOCKED_S):
-            part.unlink(missing_ok=True)
 
 
 def _find_unchecked(folder: Path) -> list[Path]:
