@@ -42,6 +42,7 @@ def typed(program: Program, output: Type) -> Program:
     return replace(program, output=output)
 
 
+@pytest.mark.slow
 def test_outputs_have_their_type_and_rows_beside_them_stay_as_they_were(interpreter, family):
     chance, program, free = random.Random(1), tiny.program(family, 1), tiny.program(family, 2)
     alone = [interpreter.run(free, text, Options(max_tokens=30)) for text in INPUTS]

@@ -195,6 +195,7 @@ def test_an_unsure_choice_is_not_said(interpreter, family):
     assert (silent.text, silent.value) == ("", None)
 
 
+@pytest.mark.slow
 def test_a_temperature_draws_labels_by_their_probability(interpreter, family):
     program = typed(family, SHARED)
     decisions = {text: interpreter.run(program, text).decision for text in INPUTS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from worlds import ON_BASE, SPEC
 
 _PULL = ["pull", "new.paw", "--as", "mail"]
+_CASE = ["case", "add", "mail", "the server is picnic", "A"]
 _COMPILE = ["compile", "-f", "spec.txt", "--compiler", "compiler"]
 
 
@@ -28,9 +29,9 @@ class Scenario:
 
 
 SCENARIOS = [
-    Scenario("case add", ["case", "add", "mail", "the disk is full", "A"]),
+    Scenario("case add", ["case", "add", "mail", "the disk is full", "A"], then=_CASE),
     Scenario("case rm", ["case", "rm", "mail", "2"]),
-    Scenario("case import", ["case", "import", "mail", "more.jsonl"]),
+    Scenario("case import", ["case", "import", "mail", "more.jsonl"], then=_CASE),
     Scenario("pull a file", _PULL, then=["pull", "old.paw", "--as", "mail"]),
     Scenario(
         "pull anew",
@@ -89,6 +90,7 @@ SCENARIOS = [
     Scenario(
         "tune",
         ["tune", "mail", "--cases", "more.jsonl", "--steps", "20", "--learning-rate", "3e-3"],
+        then=["pull", "old.paw", "--as", "mail"],
     ),
     Scenario("compile", [*_COMPILE, "-o", "made.paw"]),
     Scenario("compile anew", [*_COMPILE, "--name", "made"]),

@@ -168,6 +168,7 @@ def hear_out(process: subprocess.Popen[bytes]) -> Ended:
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+_SCORE = re.compile(rb"0\.\d{6,}")
 _LEFT = re.compile(r"\.paw-[a-z0-9_]{8,16}(/|$)")
 _HUBS_OWN = re.compile(
     r"hf/hub/(CACHEDIR\.TAG|.+(/tmp[a-z0-9_]{8}(\.tmp|/.+)?|/tmp_[0-9a-f-]{36}|\.[0-9a-f]{8}\.tmp))"
@@ -203,12 +204,18 @@ def _is_anothers(name: str, path: Path) -> bool:
 
 
 def content(path: Path) -> str:
-    """A digest of what a file says: of programs without times, of databases their rows."""
+    """A digest of what a file says: of programs without times, of databases their rows.
+
+    A score's last digits are those of the rows that it was computed beside.
+    """
     if path.suffix == ".paw":
         return formats.load(path).digest()
     if path.suffix == ".db":
         return hashlib.sha256("\n".join(_dump(path)).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()
+    if path.suffix == ".csv":
+        data = _SCORE.sub(lambda found: b"%.5f" % float(found[0]), data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _dump(path: Path) -> Iterator[str]:

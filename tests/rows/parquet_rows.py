@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet as pq
 
+from paw_mlx.machine.memory import footprint
+
 TEXTS = ["picnic", "wrong", None, "the disk", "picnic", "世界"]
 COLUMNS = {
     "text": pa.array(TEXTS),
@@ -77,6 +79,13 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
         for name in table.column_names
     ]
     return pa.table(columns, names=table.column_names).to_pylist()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; on Linux, rusage would tell its parent's, too."""
+    peak = footprint()[1]
+    assert peak is not None
+    return peak
 
 
 def varint(number: int) -> bytes:

@@ -17,7 +17,7 @@ from pyarrow.parquet import encryption
 
 from paw_mlx.errors import FormatError
 from paw_mlx.rows.parquet.source import open_parquet
-from paw_mlx.rows.parquet.thrift import I32, I64, Compact, ListOf
+from paw_mlx.rows.parquet.thrift import BOOL, I32, I64, Compact, ListOf
 
 MB = 1 << 20
 PROMISED = 512 * MB
@@ -26,17 +26,16 @@ HERE = Path(__file__).parent
 HEAD = 4  # the first page's header, after the magic
 
 CHILD = """
-import resource, sys
+import sys
 sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
+from parquet_rows import peak_bytes
 from sqlite_rows import shout
 from paw_mlx.errors import FormatError
 honest, *made = map(Path, sys.argv[3:])
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for suffix in (".jsonl", ".parquet"):
     shout(honest, honest.with_suffix(f".out{suffix}"), field="text")
-before = peak()
+before = peak_bytes()
 for file in made:
     for suffix in (".jsonl", ".parquet"):
         try:
@@ -44,7 +43,7 @@ for file in made:
             print("read", file)
         except FormatError as error:
             print("refused", error)
-print(peak() - before)
+print(peak_bytes() - before)
 """
 
 
@@ -98,6 +97,7 @@ def refusal(path: Path) -> FormatError:
     return caught.value
 
 
+@pytest.mark.slow
 def test_no_page_takes_more_memory_than_was_promised(tmp_path: Path) -> None:
     honest = write(tmp_path / "honest.parquet", {"text": ["a"], "own": ["b"]}, compression="zstd")
     large = "x" * (110 * MB)
@@ -128,7 +128,7 @@ def test_no_page_takes_more_memory_than_was_promised(tmp_path: Path) -> None:
     )
     assert not done.stderr
     *said, more = done.stdout.splitlines()
-    assert int(more) * (1 if sys.platform == "darwin" else 1024) < PROMISED
+    assert int(more) < PROMISED
     assert [line.split()[0] for line in said] == ["refused"] * 14 + ["read"] * 2
 
 
@@ -138,7 +138,7 @@ def test_what_a_page_claims_is_held_against_what_is_there(tmp_path: Path) -> Non
     assert "page 1 in the column 'text' of row group 1 claims 737,000,000 bytes, and " in str(error)
     error = refusal(lie(simple(path), unpacked=CLAIMED))
     assert "row group 1 has pages that take 737,000,000 at once, and 100,663,296 is" in str(error)
-    assert error.hints == ["If it is sound, write it anew with smaller pages."]
+    assert error.hints == ["If it is sound, write it anew with smaller pages, or shorter lists."]
     for sizes in ({"packed": -1}, {"unpacked": -5}):
         error = refusal(lie(simple(path), **sizes))
         assert "page 1 in the column 'text' of row group 1 has no sizes, or less" in str(error)
@@ -375,6 +375,7 @@ def test_fields_are_found_among_all_that_may_stand_there() -> None:
     compact = Compact(data)
     assert compact.read(SHAPE) == {1: -3, 2: {1: 1}, 3: [4, None]}
     assert data[compact.at :] == b"rest"
+    assert Compact(b"\x11\x12\x00").read({1: BOOL, 2: BOOL}) == {1: True, 2: False}
     for end in range(compact.at):
         with pytest.raises(IndexError):
             Compact(data[:end]).read(SHAPE)

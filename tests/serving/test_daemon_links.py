@@ -60,6 +60,7 @@ def stopped(place: Place) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_more_calls_than_the_daemon_takes_at_once_all_come_back(running: Place) -> None:
     """Requests fill one direction while answers fill the other: neither waits for the other."""
     texts = [f"{'disk ' * 40}{number % 50}" for number in range(7000)]
@@ -218,6 +219,7 @@ def test_a_call_is_interrupted_where_the_daemon_stands_still(running: Place) -> 
         assert calling.returncode == 130
 
 
+@pytest.mark.slow
 def test_what_waits_when_the_daemon_dies_is_run_here_once(apart: Place) -> None:
     texts = [f"disk {number}" for number in range(60)]
     heard: list[str] = []

@@ -18,7 +18,8 @@ from pyarrow import types
 
 from ...errors import FormatError, NotFound, OptionError, PawError
 from ..source import MAX_LINE_BYTES
-from .pages import MAX_ROWS, Leaf, Pages
+from .held import MAX_ROWS, Leaf, leaves
+from .pages import Pages
 
 _MAGIC, _SECRET = b"PAR1", b"PARE"
 _TAIL_BYTES = 8  # the footer's size, and the magic again
@@ -119,12 +120,10 @@ class ParquetSource:
 
     def _leaves(self, columns: Sequence[str] | None) -> list[Leaf]:
         """Return what is stored of columns; as pyarrow has it, "a.b" is also a field b of a."""
-        schema = self._file.schema
-        found = [(i, schema.column(i)) for i in range(len(schema))]
-        leaves = [Leaf(i, one.path, one.physical_type == "BYTE_ARRAY") for i, one in found]
+        found = list(leaves(self.schema, self._file.schema))
         if columns is None:
-            return leaves
-        return [one for one in leaves if f"{one.path}.".startswith(tuple(f"{c}." for c in columns))]
+            return found
+        return [one for one in found if f"{one.path}.".startswith(tuple(f"{c}." for c in columns))]
 
     def _check_rows(self, batch: Any, before: int) -> None:
         """Raise FormatError for a row of more than a line may have, and than the file has."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-I32, I64 = 5, 6
+BOOL, I32, I64 = 1, 5, 6
 _TRUE, _FALSE, _BYTE, _I16, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 4, *range(7, 13)
 _WIDTHS = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}  # bytes of an element
 _MAX_VARINT_BYTES, _MAX_DEPTH = 10, 64
@@ -35,7 +35,7 @@ class Compact:
     def read(self, shape: Mapping[int, Any]) -> dict[int, Any]:
         """Return the fields that a shape names, by their numbers, and skip all others.
 
-        A field's shape is I32 or I64, that of a struct, or a `ListOf` structs.
+        A field's shape is BOOL, I32 or I64, that of a struct, or a `ListOf` structs.
         """
         found: dict[int, Any] = {}
         for number, kind in self._fields():
@@ -57,6 +57,9 @@ class Compact:
         elif not isinstance(wanted, int):
             if kind == _STRUCT:
                 return self.read(wanted)
+        elif wanted == BOOL:
+            if kind in (_TRUE, _FALSE):
+                return kind == _TRUE
         elif kind == wanted:
             return self._number(32 if wanted == I32 else 64)
         raise ValueError(f"a field is of kind {kind}")
