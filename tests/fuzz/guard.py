@@ -191,17 +191,23 @@ class Guard:
 
 def peak_bytes() -> int:
     """Return the most memory that the process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    peak = _status_bytes("VmHWM")  # Linux's ru_maxrss begins with what the parent had
+    if peak is not None:
+        return peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
 
 
 def _data_bytes() -> int | None:
     """Return what the process holds that counts against RLIMIT_DATA; None where none tells."""
+    return _status_bytes("VmData")
+
+
+def _status_bytes(name: str) -> int | None:
+    """Return what Linux says of this process; None elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    return 1024 * int(status.read_text().split("VmData:")[1].split()[0])
+    return 1024 * int(status.read_text().split(f"{name}:")[1].split()[0])
 
 
 def _is_forbidden(event: str) -> bool:
