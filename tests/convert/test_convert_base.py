@@ -70,6 +70,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, family: str) -> Path:
     return tmp_path / "base.gguf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_converted_is_quantized_on_load(source, tmp_path, family, bits):

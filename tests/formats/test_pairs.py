@@ -154,6 +154,7 @@ def assert_same(origin: Lora, got: Lora, layout: str, dtype: str | None) -> bool
     return not (off_a.any() or off_b.any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", KINDS, ids=lambda k: f"{'mixed' if k.mixed else 'even'}-{k.family}"
 )

@@ -193,6 +193,7 @@ def test_a_cut_connection_leaves_nothing_half_installed(
     assert (folder / "model.safetensors").read_bytes() == BASE["model.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", ["with links", "without links"])
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])  # SHA-256, git's SHA-1
 def test_a_file_that_has_not_the_hubs_hash_is_refused_and_removed(

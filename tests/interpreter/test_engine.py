@@ -372,6 +372,7 @@ def test_a_prefix_that_was_cut_off_is_written_again():
         slots.trim(2, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trim", "reserve", "move", "load"])
 def test_a_failure_between_steps_ends_calls_and_hangs_nobody(
     interpreter, family, monkeypatch, name, ahead

@@ -138,6 +138,7 @@ def test_thousands_of_labels(interpreter, apart, family):
     assert_as_expected(apart, program, INPUTS[0], decision)
 
 
+@pytest.mark.slow
 def test_rows_that_choose_leave_those_beside_them_alone(interpreter, apart, family, ahead):
     pytest.importorskip("llguidance")
     free, other = tiny.program(family, 2), typed(family, SHARED, 3)
@@ -214,6 +215,7 @@ def test_a_temperature_draws_labels_by_their_probability(interpreter, family):
     assert len({*again}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.3, 2.0, 4.0])
 def test_a_calibrated_temperature_looks_at_what_it_makes_likely(
     interpreter, apart, family, temperature

@@ -191,6 +191,7 @@ ADAPTERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [None, (2, 32), (4, 32), (4, 64), (6, 64), (8, 128)], ids=str)
 @pytest.mark.parametrize(("dtype", "ranks"), ADAPTERS, ids=str)
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -45,6 +45,7 @@ def calls(family: str, num: int) -> list[tuple[Program, str, Options]]:
     return made
 
 
+@pytest.mark.slow
 def test_outputs_are_the_plain_steps(family, folder, traced):
     asked = calls(family, 40)
     with Interpreter.load(str(folder), max_rows=4) as plain:

@@ -93,6 +93,7 @@ SAME = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SAME.values(), ids=SAME)
 def test_a_command_says_the_same_with_and_without_it(
     running: Place, words: tuple[Any], monkeypatch: pytest.MonkeyPatch, capfdbinary: Any

@@ -106,6 +106,7 @@ TYPES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_every_row_is_what_it_is_in_this_process(place: Place, name: str) -> None:
     if name == "two":
