@@ -163,7 +163,18 @@ def alike(shown: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize(
-    "with_model", [False, True][: 1 + BASES.exists()], ids=["bare", "base"][: 1 + BASES.exists()]
+    "with_model",
+    [
+        pytest.param(False, id="bare"),
+        pytest.param(
+            True,
+            id="base",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not BASES.exists(), reason="its base is not here: make demo"),
+            ],
+        ),
+    ],
 )
 @every_page
 def test_what_is_shown_is_printed(page: Path, with_model: bool, tmp_path: Path) -> None:
