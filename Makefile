@@ -21,7 +21,7 @@ TOOLS := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 demo: .venv/.run          ## watch the example programs run on held-out inputs
 	@.venv/bin/paw-mlx demo
 
-test: .venv/.dev          ## run the tests, in five minutes
+test: .venv/.dev          ## run the tests that take no seconds each
 	@$(RUN) pytest -n auto -m 'not slow'
 
 slow: .venv/.dev          ## run the tests that take seconds each, or kill again and again
