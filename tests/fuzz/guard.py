@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
+from paw_mlx.machine.memory import footprint
+
 HANG_S = 5.0
 MEMORY_BYTES = 512 << 20
 _DEAF_S = 20.0  # after which a process that hears no signal is ended
@@ -190,24 +192,18 @@ class Guard:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that the process has had."""
-    peak = _status_bytes("VmHWM")  # Linux's ru_maxrss begins with what the parent had
-    if peak is not None:
-        return peak
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
+    """Return the most memory that the process has had; on Linux, rusage would tell its parent's."""
+    peak = footprint()[1]
+    assert peak is not None
+    return peak
 
 
 def _data_bytes() -> int | None:
     """Return what the process holds that counts against RLIMIT_DATA; None where none tells."""
-    return _status_bytes("VmData")
-
-
-def _status_bytes(name: str) -> int | None:
-    """Return what Linux says of this process; None elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    return 1024 * int(status.read_text().split(f"{name}:")[1].split()[0])
+    return 1024 * int(status.read_text().split("VmData:")[1].split()[0])
 
 
 def _is_forbidden(event: str) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,27 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from paw_mlx.machine.memory import footprint
+
+CHILD = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from pathlib import Path
+from parquet_rows import peak_bytes
+from sqlite_rows import shout
+from paw_mlx.errors import FormatError
+honest, *made = map(Path, sys.argv[3:])
+for suffix in (".jsonl", ".parquet"):
+    shout(honest, honest.with_suffix(f".out{suffix}"), field="text")
+before = peak_bytes()
+for file in made:
+    for suffix in (".jsonl", ".parquet"):
+        try:
+            shout(file, file.with_suffix(f".out{suffix}"), field="text")
+            print("read", file)
+        except FormatError as error:
+            print("refused", error)
+print(peak_bytes() - before)
+"""
 
 TEXTS = ["picnic", "wrong", None, "the disk", "picnic", "世界"]
 COLUMNS = {
@@ -95,3 +119,26 @@ def varint(number: int) -> bytes:
         digits.append(number & 127 | 128)
         number >>= 7
     return bytes([*digits, number])
+
+
+def signed(number: int) -> bytes:
+    """Write a number that may be below 0, as both Thrift and DELTA encodings do."""
+    return varint(number << 1 if number >= 0 else (-number << 1) - 1)
+
+
+def read_apart(folder: Path, files: Sequence[Path]) -> tuple[list[str], int]:
+    """Read files to JSONL and to Parquet in a process of its own, after one that is as usual.
+
+    Return `read` or `refused`, twice a file, and how much more memory they took than that one.
+    """
+    honest = write(folder / "honest.parquet", {"text": ["a"], "own": ["b"]}, compression="zstd")
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, [here, here.parent, honest, *files])],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert not done.stderr
+    *said, more = done.stdout.splitlines()
+    return [line.split()[0] for line in said], int(more)

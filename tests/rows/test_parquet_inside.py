@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from parquet_rows import varint, write
+from parquet_rows import read_apart, signed, varint, write
 from pyarrow import parquet as pq
 
 from paw_mlx.errors import FormatError
@@ -23,32 +21,6 @@ MB = 1 << 20
 PROMISED = 512 * MB
 CLAIMED = 500_000_000
 LONG = bytes(range(33, 113)).decode()  # which snappy leaves as it is
-HERE = Path(__file__).parent
-
-CHILD = """
-import sys
-sys.path[:0] = sys.argv[1:3]
-from pathlib import Path
-from parquet_rows import peak_bytes
-from sqlite_rows import shout
-from paw_mlx.errors import FormatError
-honest, *made = map(Path, sys.argv[3:])
-for suffix in (".jsonl", ".parquet"):
-    shout(honest, honest.with_suffix(f".out{suffix}"), field="text")
-before = peak_bytes()
-for file in made:
-    for suffix in (".jsonl", ".parquet"):
-        try:
-            shout(file, file.with_suffix(f".out{suffix}"), field="text")
-            print("read", file)
-        except FormatError as error:
-            print("refused", error)
-print(peak_bytes() - before)
-"""
-
-
-def signed(number: int) -> bytes:
-    return varint(number << 1)
 
 
 def numbers(total: int, *, first: int = 0, block: int = 1 << 31, minis: int = 1) -> bytes:
@@ -141,7 +113,6 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.slow
 def test_nothing_within_a_page_takes_more_memory_than_was_promised(tmp_path: Path) -> None:
-    honest = write(tmp_path / "honest.parquet", {"text": ["a"], "own": ["b"]}, compression="zstd")
     many, plain = numbers(CLAIMED), {"use_dictionary": False}
     nested = listed(pa.nulls(4 * MB, pa.int8()), *[1] * (4 * MB))
     prefixes = plain | {"column_encoding": {"text": "PLAIN", "own": "DELTA_BYTE_ARRAY"}}
@@ -162,17 +133,8 @@ def test_nothing_within_a_page_takes_more_memory_than_was_promised(tmp_path: Pat
         as_small(packed(tmp_path / "long.parquet", same("x" * 15 * MB, 8), 8, **prefixes)),
         as_small(packed(tmp_path / "looked up.parquet", same("x" * 15 * MB, 8), 8)),
     ]
-    places = [HERE, HERE.parent, honest, *refused, *read]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, places)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert not done.stderr
-    *said, more = done.stdout.splitlines()
-    assert int(more) < PROMISED
-    words = [line.split()[0] for line in said]
+    words, more = read_apart(tmp_path, [*refused, *read])
+    assert more < PROMISED
     assert words == ["refused"] * 2 * len(refused) + ["read"] * 2 * len(read)
 
 
