@@ -46,7 +46,7 @@ def assume_gpu() -> Iterator[None]:
         yield
     finally:
         _assumed = before
-        _compile_on_gpu()
+        _compile_on_gpu_alone()
 
 
 def claim() -> None:
@@ -100,7 +100,7 @@ def _linger() -> None:
         time.sleep(_LINGER_S)
 
 
-def _compile_on_gpu() -> None:
+def _compile_on_gpu_alone() -> None:
     """Have MLX compile nothing for a CPU: it would call a C++ compiler while a program runs.
 
     What that writes among temporary files a full disk refuses, and a kill leaves half, for good.
@@ -115,7 +115,7 @@ def _choose() -> None:
             mx.set_default_device(mx.Device(getattr(mx, device)))
         except ValueError as error:
             raise OptionError(f"PAW_MLX_DEVICE is {device}: {error}") from error
-    _compile_on_gpu()
+    _compile_on_gpu_alone()
 
 
 _choose()
