@@ -1,6 +1,7 @@
 """A Hugging Face hub of the tests' own, on loopback, and a small program to put there.
 
-It answers what the real client asks, and keeps a log of it: (method, path, headers).
+It answers what the real client asks, and keeps a log of it: (method, path, headers). At the same
+address it is a PAW service.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from paw_mlx.program import Program, Template
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 _LARGE = (".safetensors", ".gguf", ".paw", ".pt", ".bin")  # kept in Git LFS
+_SERVICE = "/api/v1/programs/"
 _ROUTE = re.compile(
     r"(?P<api>/api)?(?P<kind>/models|/datasets)?/(?P<repo>[^/]+/[^/]+)"
     r"/(?P<what>revision|tree|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.+))?"
@@ -51,6 +53,7 @@ class Hub:
 
     repos: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     datasets: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    programs: dict[str, bytes] = field(default_factory=dict)  # the PAW service's, by slug
     gated: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)  # files whose connection breaks midway
     damaged: set[str] = field(default_factory=set)  # files that come with a bit turned over
@@ -105,6 +108,9 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
         with lock:
             headers = {name.lower(): value for name, value in handler.headers.items()}
             hub.log.append((handler.command, path, headers))
+        if path.startswith(_SERVICE):
+            _serve_program(handler, hub, path.removeprefix(_SERVICE))
+            return
         match = _ROUTE.fullmatch(path)
         kind = "datasets" if match and match["kind"] == "/datasets" else "repos"
         files = getattr(hub, kind).get(match["repo"]) if match else None
@@ -124,6 +130,18 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
 
     with serving(answer) as hub.url:
         yield hub
+
+
+def _serve_program(handler: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
+    ids = {f"{number:016x}": slug for number, slug in enumerate(hub.programs)}
+    resolved = {f"resolve/{slug}": {"program_id": id} for id, slug in ids.items()}
+    id = path.removesuffix("/download")
+    if path in resolved:
+        send_json(handler, resolved[path])
+    elif id in ids:
+        send(handler, 200, hub.programs[ids[id]])
+    else:
+        send(handler, 404)
 
 
 def _tree_row(name: str, data: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import breaking  # noqa: E402
 from hub_server import Hub, serving_hub  # noqa: E402
-from scenarios import SCENARIOS, Scenario, repos  # noqa: E402
+from scenarios import SCENARIOS, Scenario, fill  # noqa: E402
 from together import PAIRS, Pair, Serial  # noqa: E402
 from worlds import World, make_shim, make_template  # noqa: E402
 
@@ -40,7 +40,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made, serving_hub(Hub()) as hub:
         folder = Path(made)
         world = make_template(folder / "template", make_shim(folder), hub.url)
-        hub.repos.update(repos(world.folder / "new.paw"))
+        fill(hub, world.folder / "new.paw")
         scenarios = [one for one in SCENARIOS if one.name in names]
         pairs = [one for one in PAIRS if one.name in names]
         broken = break_scenarios(scenarios, world, given.runs, given.seed)

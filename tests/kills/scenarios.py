@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worlds import ON_BASE, SPEC
+from hub_server import Hub
+from worlds import ON_BASE, SPEC, TUNE
 
 _PULL = ["pull", "new.paw", "--as", "mail"]
+_PULL_OLD = ["pull", "old.paw", "--as", "mail"]
 _CASE = ["case", "add", "mail", "the server is picnic", "A"]
 _COMPILE = ["compile", "-f", "spec.txt", "--compiler", "compiler"]
 
@@ -32,7 +34,7 @@ SCENARIOS = [
     Scenario("case add", ["case", "add", "mail", "the disk is full", "A"], then=_CASE),
     Scenario("case rm", ["case", "rm", "mail", "2"]),
     Scenario("case import", ["case", "import", "mail", "more.jsonl"], then=_CASE),
-    Scenario("pull a file", _PULL, then=["pull", "old.paw", "--as", "mail"]),
+    Scenario("pull a file", _PULL, then=_PULL_OLD),
     Scenario(
         "pull anew",
         ["pull", "new.paw", "--as", "other"],
@@ -42,7 +44,13 @@ SCENARIOS = [
     Scenario(
         "pull from a hub",
         ["pull", "org/mail/mail.paw", "--as", "mail"],
-        then=["pull", "old.paw", "--as", "mail"],
+        then=_PULL_OLD,
+        online=True,
+    ),
+    Scenario(
+        "pull from a service",
+        ["pull", "me/mail", "--as", "mail"],
+        then=_PULL_OLD,
         online=True,
     ),
     Scenario("rollback", ["rollback", "mail"], first=_PULL, then=_PULL),
@@ -87,11 +95,8 @@ SCENARIOS = [
             "4",
         ],
     ),
-    Scenario(
-        "tune",
-        ["tune", "mail", "--cases", "more.jsonl", "--steps", "20", "--learning-rate", "3e-3"],
-        then=["pull", "old.paw", "--as", "mail"],
-    ),
+    Scenario("tune", TUNE, then=_PULL_OLD),
+    Scenario("tune in a job", ["jobs", "run", "tune-1"], then=_PULL_OLD),
     Scenario("compile", [*_COMPILE, "-o", "made.paw"]),
     Scenario("compile anew", [*_COMPILE, "--name", "made"]),
     Scenario(
@@ -107,11 +112,12 @@ SCENARIOS = [
 ]
 
 
-def repos(program: Path) -> dict[str, Mapping[str, bytes]]:
-    """Return what the hub has: a base, and a program."""
+def fill(hub: Hub, program: Path) -> None:
+    """Give the hub what it has: a base, and a program, which is the service's too."""
     base = {
         "config.json": b"{}",
         "tokenizer.json": b"{ }",
         "model.safetensors": bytes(range(256)) * 4096,
     }
-    return {"org/base": base, "org/mail": {"mail.paw": program.read_bytes()}}
+    hub.repos |= {"org/base": base, "org/mail": {"mail.paw": program.read_bytes()}}
+    hub.programs["me/mail"] = program.read_bytes()

@@ -10,7 +10,7 @@ from random import Random
 import breaking
 import pytest
 from hub_server import Hub, serving_hub
-from scenarios import SCENARIOS, Scenario, repos
+from scenarios import SCENARIOS, Scenario, fill
 from together import PAIRS, Pair, Serial
 from worlds import WORDS, World, can_shim, copy, make_shim, make_template
 
@@ -27,7 +27,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("kills")
     with serving_hub(Hub()) as hub:
         world = make_template(folder / "template", make_shim(folder), hub.url)
-        hub.repos.update(repos(world.folder / "new.paw"))
+        fill(hub, world.folder / "new.paw")
         yield world
 
 

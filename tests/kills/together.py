@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from worlds import ON_BASE, Ended, Seen, World, begin, copy, hear_out
+from worlds import ON_BASE, TUNE, Ended, Seen, World, begin, copy, hear_out
 
 Words = Sequence[str]
 
@@ -26,7 +26,6 @@ class Pair:
     online: bool = False  # they ask the hub
 
 
-_TUNE = ["tune", "mail", "--cases", "more.jsonl", "--steps", "20", "--learning-rate", "3e-3"]
 _MAP = ["map", "mail", "rows.csv", "-o", "out.csv"]
 _PEFT = ["convert", "new.paw", "peft", "--to", "peft", *ON_BASE]
 _COMPILE = ["compile", "-f", "spec.txt", "--name", "made", "--compiler", "compiler"]
@@ -42,8 +41,8 @@ PAIRS = [
     Pair("map", _MAP, _MAP),
     Pair("map and pull", _MAP, _PULL),
     Pair("convert", _PEFT, [*_PEFT, "--dtype", "f16"]),
-    Pair("tune", _TUNE, _TUNE),
-    Pair("tune and rm", _TUNE, ["rm", "mail", "--yes"]),
+    Pair("tune", TUNE, TUNE),
+    Pair("tune and rm", TUNE, ["rm", "mail", "--yes"]),
     Pair("compile", _COMPILE, _COMPILE),
 ]
 

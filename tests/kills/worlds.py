@@ -29,6 +29,7 @@ from shell import SCRIPT
 from paw_mlx import formats
 from paw_mlx.cases import Case, write_kept
 from paw_mlx.interpreter.models.load import load_base
+from paw_mlx.jobs import job as jobs
 
 LIMIT_S = 120
 LONGEST_SOCKET = 103
@@ -37,6 +38,7 @@ SHIM = Path(__file__).with_name("shim.c")
 WORDS = ["disk", "server", "picnic", "spring"]
 SPEC = "Is it about machines? Return ONLY one of: A, B."
 ON_BASE = ["--interpreter", "base"]
+TUNE = ["tune", "mail", "--cases", "more.jsonl", "--steps", "20", "--learning-rate", "3e-3"]
 BASED = {"run", "map", "rank", "test", "calibrate", "train", "tune", "compile"}  # get ON_BASE
 Seen = dict[str, str]
 Ended = subprocess.CompletedProcess[bytes]
@@ -104,6 +106,7 @@ class World:
         """Return what the commands find set: homes of their own, and a hub or none."""
         hub = {
             "HF_ENDPOINT": self.hub,
+            "PAW_API_URL": self.hub,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NO_PROXY": "127.0.0.1",
@@ -242,7 +245,7 @@ def make_shim(folder: Path) -> Path:
 
 
 def make_template(folder: Path, shim: Path, hub: str) -> World:
-    """Make a world: a store with the function `mail`, which has cases, and what commands need."""
+    """Make a world: a store with the function `mail`, its cases and a job that is to tune it."""
     for name in ("paw", "home", "hf", "tmp"):
         (folder / name).mkdir(parents=True)
     base = load_base(toy.write_base(folder / "base"))
@@ -261,6 +264,9 @@ def make_template(folder: Path, shim: Path, hub: str) -> World:
     (folder / "more.jsonl").write_bytes(write_kept(cases[24:]))
     (folder / "eight.jsonl").write_bytes(write_kept(cases[16:24]))
     (folder / "spec.txt").write_text(f"{SPEC}\n")
+    job = folder / "paw" / "jobs" / "tune-1"
+    job.mkdir(parents=True)
+    jobs.write(jobs.Job(job.name, (*TUNE, *ON_BASE), ".", 0.0, "interrupted"), job)
     world = World(folder, shim, hub)
     for words in (["pull", "first.paw", "--as", "mail"], ["case", "import", "mail", "eight.jsonl"]):
         done = world.run(words)

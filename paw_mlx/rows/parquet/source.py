@@ -26,6 +26,7 @@ _TAIL_BYTES = 8  # the footer's size, and the magic again
 _MAX_FOOTER_BYTES = 256 << 20
 _MAX_STRING_BYTES = 16 << 20
 _MAX_ITEMS = 200_000  # of one list of a footer: what a list claims is allocated before it is read
+_MAX_COLUMNS = 20_000  # of which pyarrow holds some 10 KB each
 _HEAD_BYTES = 1 << 20  # at most, at either end, that tell a file from another
 _BUFFER_BYTES = 1 << 16  # read at once
 _BATCH_BYTES = 1 << 20
@@ -53,7 +54,14 @@ class ParquetSource:
                 thrift_container_size_limit=min(footer_bytes, _MAX_ITEMS),
                 page_checksum_verification=True,
             )
-            self.schema, self.meta = self._file.schema_arrow, self._file.metadata
+            self.meta = self._file.metadata
+            if self.meta.num_columns > _MAX_COLUMNS:
+                raise FormatError(
+                    f"{path} has {self.meta.num_columns:,} columns, and at most {_MAX_COLUMNS:,} "
+                    "are read",
+                    hint="Write those that are needed to a file of their own.",
+                )
+            self.schema = self._file.schema_arrow
         if not len(self.schema):
             raise FormatError(f"{path} holds no columns")
 
