@@ -1,4 +1,4 @@
-"""Soak Python, the daemon and HTTP in mixed calls: `python -m tests.soak --calls 50000`.
+"""Soak Python, the daemon and HTTP in mixed calls: `python -m tests.soak --calls 100000`.
 
 So many calls are made in this process, by a daemon, and over HTTP, each between two crowds of 200
 threads and 200 tasks; then an interpreter is opened anew for every hundredth of as many. The exit
@@ -30,13 +30,13 @@ import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX is
 
 import soak_ways  # noqa: E402  isort: skip
 
-MOST_SLOPE = 64.0  # bytes of memory a call: one kept object is more
+MOST_SLOPE = 64.0  # bytes of memory a call: one kept object is more. 50,000 calls are too few to tell
 
 
 def main() -> int:
     """Soak each way, and say what was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--calls", type=int, default=50_000, help="of each way")
+    parser.add_argument("--calls", type=int, default=100_000, help="of each way")
     parser.add_argument("--slope", type=float, default=MOST_SLOPE, help="bytes a call at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
