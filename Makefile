@@ -21,8 +21,11 @@ TOOLS := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 demo: .venv/.run          ## watch the example programs run on held-out inputs
 	@.venv/bin/paw-mlx demo
 
+# More than two: tests wait for processes that they start, for about half of their time.
+AT_ONCE := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? cores : 4)))
+
 test: .venv/.dev          ## run the tests that take no seconds each
-	@$(RUN) pytest -n auto -m 'not slow'
+	@$(RUN) pytest -n $(AT_ONCE) -m 'not slow'
 
 slow: .venv/.dev          ## run the tests that take seconds each, or kill again and again
 	@$(RUN) pytest -n auto -m slow --ignore tests/parity

@@ -168,6 +168,7 @@ def test_the_promise_is_kept_whatever_the_program(kind: str) -> None:
     assert num_broken <= (1 - CONFIDENCE) * DRAWS
 
 
+@pytest.mark.slow
 def test_the_promise_holds_with_a_temperature_from_the_same_file() -> None:
     """Three labels, twice too sure; the error of 20,000 later calls is what chance makes it."""
     labels, num_broken, covered = Labels(("a", "b", "c")), 0, []

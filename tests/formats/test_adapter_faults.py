@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from paw_mlx import formats
-from paw_mlx.adapter import Adapter, Site
+from paw_mlx.adapter import Adapter, Lora, Matrix, Site
 from paw_mlx.errors import AdapterMismatch, FormatError
 from paw_mlx.formats.peft_refusals import REFUSED
 from paw_mlx.profiles import Profile
@@ -102,6 +102,18 @@ def test_ranks_of_a_and_b_that_differ_are_listed(edited: Edit, layout: str) -> N
         tensors[name] = np.ascontiguousarray(np.delete(tensors[name], 0, axis))
 
     refused(edited(layout, tensors=shrink), "ranks of A and B differ at 1 sites: 0.q_proj")
+
+
+def test_a_rank_that_is_none_of_low_rank_is_refused() -> None:
+    def lora(rank: int, d_in: int, d_out: int) -> Lora:
+        halves = [np.zeros(shape, np.float16) for shape in ((rank, d_in), (d_out, rank))]
+        return Lora(*map(Matrix.from_array, halves), 1.0)
+
+    for rank, d_in, d_out in ((256, 8, 16), (300, 300, 400)):
+        assert Adapter({Site(0, "q_proj"): lora(rank, d_in, d_out)}).ranks == (rank,)
+    for rank, d_in, d_out in ((257, 8, 16), (301, 300, 400), (301, 400, 300)):
+        with pytest.raises(AdapterMismatch, match=rf"0.q_proj: rank {rank} of {d_in} inputs"):
+            Adapter({Site(0, "q_proj"): lora(rank, d_in, d_out)})
 
 
 def test_rank_the_config_contradicts_is_refused(edited: Edit, layout: str) -> None:

@@ -231,6 +231,7 @@ def large() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_mapper_of_the_published_size_equals_torch(name, large, capsys):
     """States of 2560 to a LoRA of rank 64, from 64 bases."""

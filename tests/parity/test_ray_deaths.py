@@ -18,6 +18,8 @@ import paw_mlx as paw
 from paw_mlx import formats
 from paw_mlx.rows.ray import open_function
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:

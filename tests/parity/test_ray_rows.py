@@ -61,6 +61,7 @@ def program(home: Path, name: str = "a") -> paw.Program:
     return formats.load(home / f"{name}.paw")
 
 
+@pytest.mark.slow
 def test_20_000_rows_are_those_of_map_with_a_worker_killed_twice(
     there: Function, here: paw.Interpreter, home: Path
 ) -> None:

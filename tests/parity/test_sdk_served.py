@@ -87,6 +87,7 @@ def run_here() -> Iterator[Callable[[str, str], str]]:
         )
 
 
+@pytest.mark.slow
 @needs_base
 def test_a_spec_is_compiled_here_and_runs_here_without_llama_cpp(
     sdk: Sdk, run_here: Callable[[str, str], str]
@@ -156,6 +157,7 @@ answer = [paw.list_programs(), paw.list_versions("mail"), paw.list_compilers()]
     assert sdk.paw("info", program_id).returncode == 0
 
 
+@pytest.mark.slow
 @needs_base
 def test_the_command_of_the_sdk_compiles_and_runs(
     sdk: Sdk, run_here: Callable[[str, str], str]

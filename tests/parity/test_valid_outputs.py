@@ -19,6 +19,7 @@ from paw_mlx.interpreter.engine import grammar
 CALLS = 3400  # of each family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_outputs_have_their_type(family: str, tmp_path: Path) -> None:
     chance, program, whole = random.Random(family), tiny.program(family, None), 0

@@ -30,7 +30,7 @@ import paw_mlx.interpreter  # noqa: E402, F401  loads a BLAS before MLX is
 
 import soak_ways  # noqa: E402  isort: skip
 
-MOST_SLOPE = 64.0  # bytes of memory a call: one kept object is more. 50,000 calls are too few to tell
+MOST_SLOPE = 64.0  # bytes of memory a call: one kept object is more. So few need 100,000 calls
 
 
 def main() -> int:

@@ -88,6 +88,7 @@ def test_a_training_that_makes_it_worse_is_not_kept(words, few_steps, tmp_path):
     assert load(tmp_path / "out.paw").meta["compiler_kind"] == "mapper_lora"
 
 
+@pytest.mark.slow
 def test_the_gate_is_held_against_what_is_trained(words, few_steps, tmp_path):
     cases = tmp_path / "cases.jsonl"
     cases.write_text('{"input": "soup at noon", "output": "yes"}\n{"input": "x", "output": "y"}\n')
@@ -103,6 +104,7 @@ def test_the_gate_is_held_against_what_is_trained(words, few_steps, tmp_path):
     assert done.exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_pairs_are_kept_and_not_asked_for_again(teacher, words, few_steps, tmp_path):
     for more in ([], ["--pairs-kept", tmp_path / "pairs.jsonl"]):
         run(words, *more)
@@ -140,6 +142,7 @@ def test_what_is_for_train_needs_it():
     assert "are for --train" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_compile_that_was_cut_off_goes_on_and_ends_as_an_unbroken_one(
     teacher, few_steps, tmp_path, monkeypatch
 ):

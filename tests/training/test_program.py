@@ -108,6 +108,7 @@ def test_a_trained_program_has_learned_and_survives_its_file(base, tmp_path):
         assert right / len(held_out) == score.accuracy
 
 
+@pytest.mark.slow
 def test_a_base_of_16_bits_learns_as_a_gpu_would_hold_it(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "KEPT_BYTES", 1)
     folder = tiny.write_base(tmp_path / "base", "qwen3")

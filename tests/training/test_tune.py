@@ -178,6 +178,7 @@ def test_a_tuning_goes_on_with_the_rows_it_began_with(tmp_path):
     assert Begun(2, [], []).keep(tmp_path) == begun
 
 
+@pytest.mark.slow
 def test_ten_tunings_by_bad_cases_promote_nothing_that_is_worse(base):
     trials = [small.try_one(base, seed) for seed in range(10)]
     assert not [trial for trial in trials if trial.tuned.promoted and trial.is_harmful]
