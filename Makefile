@@ -39,7 +39,7 @@ fuzz: .venv/.atheris      ## send damaged and hostile files through every reader
 kills: .venv/.dev         ## kill commands at a thousand of their changes on the disk
 	@$(RUN) tests.kills
 
-soak: .venv/.dev          ## make a hundred thousand mixed calls; what is left, and are they right?
+soak: .venv/.dev          ## make a hundred thousand mixed calls each way; what is left, and are they right?
 	@$(RUN) tests.soak
 
 mutants: .venv/.mutants   ## change the code a place at a time, and count what the tests find

@@ -19,6 +19,7 @@ from .errors import PawError
 from .files import exists
 from .rows.pipes import decode, read_all
 from .streams import encodable
+from .words import harmless
 
 _FLAGS = {"--json", "--offline", "--strict"}
 _VALUES = {
@@ -143,7 +144,7 @@ def _print(answer: dict[str, Any], asked: Asked) -> None:
     text = record["text"]
     if asked.as_json:
         text = encodable(record | {"program_id": answer["program_id"]}, sys.stdout.encoding)
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{harmless(text) if sys.stdout.isatty() else text}\n")
     sys.stdout.flush()
     whole = record["finish_reason"] != "length" and not record["cut_tokens"]
     if not whole or record.get("abstained"):

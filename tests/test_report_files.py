@@ -118,12 +118,15 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.tags, self.links, self.words = Counter[str](), list[str](), list[str]()
+        self.attributes, self.titles = set[str](), set[str]()
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
+        self.attributes |= dict(attrs).keys()
+        self.titles |= {value or "" for name, value in attrs if name == "title"}
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "onclick")]
         if tag == "th":
             assert "scope" in dict(attrs)
@@ -156,6 +159,17 @@ def test_a_page_is_whole_and_runs_nothing_of_what_cases_hold() -> None:
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe]", text)
     assert "<script>alert('1')</script> & \"q\" \\u0000\\u001b[31m\\u0085 \\ud800" in page.text
     assert "prefers-color-scheme:dark" in text
+
+
+def test_a_label_stays_in_its_attribute() -> None:
+    evil = "x\" onmouseover=\"alert('1')\" y='"
+    labels = Labels(("ALERT", evil))
+    decision = labels.decide([math.log(0.2), math.log(0.8)])
+    result = Result(decision.text, "stop", 0, 1, 1, 0.0, 0.0, decision=decision)
+    judged = [Judged.of(Case(right, right), result) for right in labels.labels]
+    page = Page(html_report(Report(judged), title=evil))
+    assert "onmouseover" not in page.attributes
+    assert evil in page.titles
 
 
 def test_a_page_has_the_figures() -> None:

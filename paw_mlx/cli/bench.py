@@ -17,6 +17,7 @@ import click
 
 from ..errors import PawError
 from .command import Failure, LazyGroup
+from .common import print_text
 from .voice import say
 
 # command -> its module here, bench_<command>; imported only when the command is called.
@@ -121,7 +122,7 @@ def finish(report: dict[str, Any], output: Path | None, as_json: bool) -> None:
         if output is not None:
             keep(report, output)
     finally:
-        click.echo(json.dumps(report) if as_json else terminal(report))
+        print_text(json.dumps(report) if as_json else terminal(report))
         if context := click.get_current_context(silent=True):
             context.meta[_PRINTED] = True
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .command import Command
+from .common import print_text
 from .options import PATH, json_option
 
 
@@ -46,6 +47,6 @@ def command(before: Path, after: Path, threshold: float, fail: bool, as_json: bo
     from ..benchmarks.report import compare, report, tables
 
     found = compare.compare(report.load(before), report.load(after), threshold)
-    click.echo(json.dumps(found) if as_json else tables.as_text(compare.table(found)))
+    print_text(json.dumps(found) if as_json else tables.as_text(compare.table(found)))
     if fail and found["num_worse"]:
         raise click.exceptions.Exit(1)

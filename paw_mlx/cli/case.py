@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from .. import kept_cases
 from ..cases import Case
 from ..words import counted
 from .command import Command
-from .common import print_json, printable, read_input
+from .common import print_json, printable, quoted, read_input
 from .options import PATH, json_option
 from .references import NAME, PROGRAM
 from .voice import say
@@ -132,11 +131,6 @@ def sentence(name: str, added: kept_cases.Added) -> str:
     if added.replaced:
         return f"{number} has another output now, and had {quoted(added.before[0].output)}"
     return f"kept as {number}" if added.new else f"kept already, as {number}"
-
-
-def quoted(value: object) -> str:
-    """Return a text or a record as JSON that people read, on one line."""
-    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def _cut(text: str) -> str:

@@ -34,9 +34,9 @@ class Failure(click.ClickException):
             except PawError:  # the error is that nothing can be printed
                 say(text)
             return
-        say(f"{click.style('error:', fg='red', bold=True)} {self.error}")
+        say(str(self.error), "error:", fg="red", bold=True)
         for hint in self.error.hints:
-            say(f"{click.style('hint:', fg='cyan')} {hint}")
+            say(hint, "hint:", fg="cyan")
 
 
 class Command(click.Command):
@@ -98,4 +98,4 @@ class LazyGroup(click.Group):
 
 def _show_warning(context: click.Context, message: Warning | str, *where: Any, **more: Any) -> None:
     hear(context, message)
-    status(f"{click.style('warning:', fg='yellow', bold=True)} {message}")
+    status(str(message), "warning:", fg="yellow", bold=True)

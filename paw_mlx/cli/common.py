@@ -14,6 +14,7 @@ import click
 from ..errors import DiskError, NotFound, OptionError
 from ..rows.pipes import decode, read_all
 from ..streams import encodable
+from ..words import harmless
 from .voice import say
 
 _HEARD = f"{__name__}.heard"  # in click's context: the warnings
@@ -45,7 +46,18 @@ def read_input(text: str | None, file: Path | None) -> str:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print a record, and the warnings heard so far; escaped where the encoding lacks something."""
-    click.echo(encodable(_with_warnings(record), sys.stdout.encoding))
+    print_data(f"{encodable(_with_warnings(record), sys.stdout.encoding)}\n")
+
+
+def print_data(text: str) -> None:
+    """Print what a program may read as it is, but on a terminal as `print_text` does."""
+    text = harmless(text) if sys.stdout.isatty() else text
+    click.echo(text, nl=False, color=True)  # click would leave out what looks like a color
+
+
+def print_text(text: str) -> None:
+    """Print lines for people to read, with what a terminal would obey escaped."""
+    click.echo(harmless(text))
 
 
 def to_json(record: Mapping[str, Any]) -> str:
@@ -90,7 +102,8 @@ def needing(extra: str, doing: str, *packages: str) -> Iterator[None]:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return rows as aligned columns; all but the first are aligned right."""
+    """Return rows as aligned columns, printable; all but the first are aligned right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -100,6 +113,11 @@ def table(rows: list[list[str]]) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def quoted(value: object) -> str:
+    """Return a text or a record as JSON that people read, on one line."""
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from .. import kept_cases
 from ..cases import read_cases
 from .command import Command
-from .common import print_json, table
+from .common import print_json, print_text, quoted, table
 from .opening import open_function
 from .options import PATH, base_options, json_option, max_tokens_option, output_options
 from .references import PROGRAM
@@ -74,9 +73,9 @@ def _show(found: Comparison, reports: dict[str, Report]) -> None:
     for name, wins in (("A", False), ("B", True)):
         pairs = [pair for pair in found.split if pair[1].correct == wins]
         for one, other in pairs[:_MOST_SHOWN]:
-            click.echo(f"input     {_quoted(one.input)}")
-            click.echo(f"expected  {_quoted(one.expected)}")
-            click.echo(f"A         {_said(one)}\nB         {_said(other)}\n")
+            click.echo(f"input     {quoted(one.input)}")
+            click.echo(f"expected  {quoted(one.expected)}")
+            print_text(f"A         {_said(one)}\nB         {_said(other)}\n")
         if len(pairs) > _MOST_SHOWN:
             click.echo(f"and {len(pairs) - _MOST_SHOWN:,} more that {name} alone gets right\n")
     rows = [["", "right", "accuracy", "95% interval"]]
@@ -98,8 +97,4 @@ def _show(found: Comparison, reports: dict[str, Report]) -> None:
 
 
 def _said(one: Judged) -> str:
-    return _quoted(one.output) if one.error is None else f"error: {one.error}"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return quoted(one.output) if one.error is None else f"error: {one.error}"

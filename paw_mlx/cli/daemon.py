@@ -14,7 +14,7 @@ import click
 from ..files import disk_errors, exists
 from ..words import counted
 from .command import Command
-from .common import print_json, table
+from .common import print_data, print_json, table
 from .options import json_option
 from .voice import say
 
@@ -106,7 +106,7 @@ def logs(lines: int, follow: bool) -> None:
         say(f"there is no log yet ({path})")
         return
     for line in _tail(path, lines, follow):
-        click.echo(line, nl=False)
+        print_data(line)
 
 
 @command.command(cls=Command)

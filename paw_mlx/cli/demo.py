@@ -11,7 +11,7 @@ import click
 from ..cases import read_cases
 from ..errors import NotFound
 from .command import Command
-from .common import print_json, table
+from .common import print_json, printable, table
 from .demo_english import compile_english, cut, find_data
 from .options import PATH, json_option, offline_option
 from .voice import say
@@ -128,7 +128,7 @@ def _show(report: Tried, program: Program, say: Say) -> None:
     assert program.adapter is not None
     size = program.adapter.nbytes / 1e6
     title = f"{report.name}, trained  (adapter of {size:.1f} MB)"
-    say(f"\n{click.style(title, bold=True)}\n{cut(program.spec)}\n")
+    say(f"\n{click.style(printable(title), bold=True)}\n{cut(program.spec)}\n")
     for row in report.shown:
         mark = "✓" if row.program == row.right else "✗"
         say(f"  input      {cut(row.input)}")

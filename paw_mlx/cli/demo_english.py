@@ -14,7 +14,7 @@ from ..cases import read_cases
 from ..corpus import FuzzyFunction, read_corpus
 from ..output import TEXT, Labels
 from ..spec_output import labels_in_spec
-from .common import table
+from .common import printable, table
 from .specs import read_text
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _train_on(interpreter: Interpreter, program: Program, place: Path, say: Say)
 
 
 def cut(text: str) -> str:
-    """Return one line of at most _WIDTH characters."""
-    line = " ".join(text.split())
+    """Return one line of at most _WIDTH printable characters."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 

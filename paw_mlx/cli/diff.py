@@ -14,7 +14,7 @@ import click
 
 from ..errors import listed
 from .command import Command
-from .common import print_json, printable, table
+from .common import print_json, print_text, printable, table
 from .options import alpha_option, json_option, rslora_option
 from .references import ARTIFACT
 
@@ -45,7 +45,7 @@ def command(a: str, b: str, alpha: float | None, rslora: bool, as_json: bool) ->
     if as_json:
         print_json(changes.record())
     else:
-        click.echo(_sheet(changes))
+        print_text(_sheet(changes))
 
 
 def _sheet(changes: Diff) -> str:

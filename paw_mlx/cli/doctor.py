@@ -10,6 +10,7 @@ import click
 from ..machine.doctor import OK, PROBLEM, WARNING, Check, checks
 from ..machine.facts import Facts, gather
 from ..machine.verify import verify as verified
+from ..words import harmless
 from .command import Command
 from .common import print_json
 from .options import json_option
@@ -61,7 +62,7 @@ def _sheet(found: list[Check]) -> str:
     lines = []
     for check in found:
         state = click.style(check.state.ljust(states), fg=_COLORS[check.state])
-        lines.append(f"{state}  {check.name.ljust(width)}  {check.message}")
+        lines.append(f"{state}  {check.name.ljust(width)}  {harmless(check.message)}")
         if check.hint:
-            lines.append(f"{' ' * (states + width + 4)}→ {check.hint}")
+            lines.append(f"{' ' * (states + width + 4)}→ {harmless(check.hint)}")
     return "\n".join(lines)

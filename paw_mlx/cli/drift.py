@@ -17,7 +17,7 @@ from ..rows.formats import open_reader
 from ..rows.row import Reader
 from ..rows.tally import Tally
 from .command import Command
-from .common import print_json, printable, table
+from .common import print_json, print_text, printable, table
 from .opening import open_function
 from .options import (
     PATH,
@@ -169,4 +169,4 @@ def _show(shift: Shift) -> None:
         rows.append([f"  {printable(name)[:40]}", f"{x:.1%}", f"{y:.1%}", "", ""])
     click.echo(f"{table(rows)}\n")
     for sentence in shift.sentences:
-        click.echo(f"drift: {sentence}" if shift.verdict == "drift" else sentence)
+        print_text(f"drift: {sentence}" if shift.verdict == "drift" else sentence)

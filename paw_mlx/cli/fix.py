@@ -9,9 +9,9 @@ import click
 from .. import kept_cases
 from ..cases import Case
 from ..errors import PawError
-from .case import quoted, sentence, status_of
+from .case import sentence, status_of
 from .command import Command
-from .common import print_json, read_input
+from .common import print_json, quoted, read_input
 from .opening import open_function
 from .options import base_options, json_option, max_tokens_option
 from .references import NAME

@@ -12,7 +12,7 @@ import click
 from .. import jobs
 from ..jobs import Job
 from .command import Command
-from .common import print_json, table
+from .common import print_json, print_text, table
 from .options import json_option
 from .voice import say
 
@@ -69,9 +69,10 @@ def show(id: str, lines: int, as_json: bool) -> None:
         print_json(_record(job) | {"lines": log})
         return
     code = f" (exit code {job.exit_code})" if job.state == "failed" else ""
-    click.echo(f"{job.id}: {job.state}{code}, started {_date(job.started)} in {job.cwd}")
-    click.echo(f"$ paw-mlx {shlex.join(job.argv)}")
-    click.echo("".join(f"{line}\n" for line in log), nl=False)
+    print_text(f"{job.id}: {job.state}{code}, started {_date(job.started)} in {job.cwd}")
+    print_text(f"$ paw-mlx {shlex.join(job.argv)}")
+    for line in log:
+        print_text(line)
     say(f"the whole log: {job.log}")
     if job.state in _GO_ON:
         say(f"go on with `paw-mlx jobs resume {job.id}`")

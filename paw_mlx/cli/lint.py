@@ -10,7 +10,7 @@ import click
 from ..lint import lint
 from ..words import counted
 from .command import Command
-from .common import print_json, read_input
+from .common import print_json, print_text, read_input
 from .options import PATH, json_option
 from .specs import Wish, read_wishes
 from .voice import say, status
@@ -46,7 +46,7 @@ def command(spec: str | None, files: tuple[Path, ...], strict: bool, as_json: bo
         for finding in findings:
             where = f"{wish.name}: " if several else ""
             better = finding.better.replace("\n", "\n    ")
-            click.echo(f"{where}{finding.code}: {finding.sentence}\n    {better}")
+            print_text(f"{where}{finding.code}: {finding.sentence}\n    {better}")
     if not (as_json or num_found):
         say("nothing found")
     if strict and num_found:

@@ -18,7 +18,7 @@ from ..mac.kinds import KINDS
 from ..mac.plan import Plan, Request, make_request
 from ..words import counted
 from .command import Command
-from .common import print_json, printable
+from .common import print_data, print_json, printable
 from .options import PATH, add_options, json_option, labels_option
 from .specs import read_labels
 from .voice import say
@@ -138,7 +138,7 @@ def show(request: Request, as_json: bool) -> None:
         return
     for path, text in texts.items():
         say(f"{printable(str(path))}:")
-        click.echo(text.removesuffix("\n"), color=True)
+        print_data(text.removesuffix("\n") + "\n")
 
 
 @command.command(cls=Command)

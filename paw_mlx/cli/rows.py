@@ -22,6 +22,7 @@ from ..rows.suffixes import SUFFIXES, suffix_of
 from ..rows.target import Table, Target
 from ..rows.urls import DEFAULT_TABLE, is_url, parse_url
 from ..streams import STDOUT, is_read
+from ..words import harmless
 from .options import add_options
 
 
@@ -160,13 +161,22 @@ def _check_stdout(source: Source) -> None:
 
 
 class Stdout(Stream):
-    """Standard output. When nobody reads it any more, click's Exit ends the command."""
+    """Standard output. When nobody reads it any more, click's Exit ends the command.
+
+    On a terminal, what it would obey is escaped; in rows of JSON that changes no value.
+    """
 
     def __init__(self, head: bytes = b"") -> None:
-        super().__init__(sys.stdout.buffer, STDOUT, head)
+        self._is_terminal = sys.stdout.isatty()
+        super().__init__(sys.stdout.buffer, STDOUT, self._shown(head))
 
     def write(self, number: int, data: bytes, failed: bool) -> None:
         """Print a row."""
-        super().write(number, data, failed)
+        super().write(number, self._shown(data), failed)
         if not is_read():
             raise click.exceptions.Exit(0)
+
+    def _shown(self, data: bytes) -> bytes:
+        if not self._is_terminal:
+            return data
+        return harmless(data.decode(errors="surrogateescape")).encode()

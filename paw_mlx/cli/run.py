@@ -10,7 +10,7 @@ import click
 
 from ..words import counted
 from .command import Command
-from .common import print_json, read_input
+from .common import print_data, print_json, read_input
 from .opening import open_function
 from .options import PATH, base_options, decode_options, json_option, output_options
 from .references import PROGRAM
@@ -54,8 +54,8 @@ def command(
         say_cut(fn.runner.cut_tokens(fn.program, text, options))
         pieces = fn.stream(text, options)
         for piece in pieces:
-            _print(piece)
-        _print("\n")
+            print_data(piece)
+        print_data("\n")
         _say_doubts(pieces.result, options)
         return
     result = fn.run(text, options)
@@ -63,13 +63,8 @@ def command(
     if as_json:
         print_json(result.record() | {"program_id": fn.program.id})
     else:
-        _print(f"{result.text}\n")
+        print_data(f"{result.text}\n")
         _say_doubts(result, options)
-
-
-def _print(text: str) -> None:
-    """Print an output as it is: click would leave out what looks like a color."""
-    click.echo(text, nl=False, color=True)
 
 
 def say_cut(num_tokens: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from .. import kept_cases
 from ..cases import read_cases
 from ..files import replacing
 from .command import Command
-from .common import print_json, table
+from .common import print_json, print_text, quoted, table
 from .editor import write_text
 from .opening import open_function
 from .options import (
@@ -96,9 +95,9 @@ def command(
     else:
         _show(report)
         for one in missed:
-            click.echo(f"gate missed: {one.sentence}")
+            print_text(f"gate missed: {one.sentence}")
         if gate and not missed:
-            click.echo(f"gate passed: {gate}")
+            print_text(f"gate passed: {gate}")
     if missed:
         raise click.exceptions.Exit(1)
 
@@ -107,13 +106,13 @@ def _show(report: Report) -> None:
     for failure in report.failures:
         if failure.decision and failure.decision.abstained:
             continue
-        click.echo(f"input     {json.dumps(failure.input, ensure_ascii=False)}")
-        click.echo(f"expected  {json.dumps(failure.expected, ensure_ascii=False)}")
+        click.echo(f"input     {quoted(failure.input)}")
+        click.echo(f"expected  {quoted(failure.expected)}")
         if failure.error:
-            click.echo(f"error     {failure.error}\n")
+            print_text(f"error     {failure.error}\n")
         else:
             cut = "" if failure.is_whole else ", cut before its end"
-            click.echo(f"got       {json.dumps(failure.output, ensure_ascii=False)}{cut}\n")
+            click.echo(f"got       {quoted(failure.output)}{cut}\n")
     if report.failures and report.scores:
         if len(report.scores) <= _MOST_LABELS:
             click.echo(_confusion(report) + "\n")

@@ -6,14 +6,13 @@ say on a base is told besides: a rounding may turn an output, and a near-tie is 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .command import Command
-from .common import print_json, printable, table
+from .common import print_json, print_text, quoted, table
 from .options import (
     PATH,
     alpha_option,
@@ -87,7 +86,7 @@ def command(
     if as_json:
         print_json(verdict.record())
     else:
-        click.echo(_sheet(verdict))
+        print_text(_sheet(verdict))
     if not verdict.ok:
         raise click.exceptions.Exit(1)
 
@@ -115,10 +114,7 @@ def _report_runs(runs: tuple[Run, ...]) -> list[str]:
     ]
     for run in parted[:1]:
         texts = {"input": run.input, "A": run.outputs[0], "B": run.outputs[1]}
-        lines += [
-            f"  {name:<7}{printable(json.dumps(text, ensure_ascii=False))}"
-            for name, text in texts.items()
-        ]
+        lines += [f"  {name:<7}{quoted(text)}" for name, text in texts.items()]
         lines.append(
             f"  they part after {run.parted} tokens, where A's two best are {run.gap:.2g} nats "
             f"apart: {'a' if run.is_near_tie else 'no'} near-tie"

@@ -7,17 +7,24 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import click
+
+from ..words import harmless
 
 EVERY_S = 0.2  # between two drawings, at least
 _BAR = 24  # columns
 
 
-def say(message: str) -> None:
-    """Print a line of status, whether or not anyone reads it, in place of one that is drawn."""
+def say(message: str, heading: str = "", **style: Any) -> None:
+    """Print a line of status, whether or not anyone reads it, in place of one that is drawn.
+
+    What a terminal would obey is escaped, but for the style of a heading before it.
+    """
     StatusLine.wipe()
-    click.echo(message, err=True)
+    head = f"{click.style(heading, **style)} " if heading else ""
+    click.echo(f"{head}{harmless(message)}", err=True)
 
 
 class StatusLine:
@@ -52,11 +59,11 @@ class Status:
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
-    def __call__(self, message: str, /) -> None:
-        """Print a message."""
+    def __call__(self, message: str, /, heading: str = "", **style: Any) -> None:
+        """Print a message, as `say` does."""
         self._start = time.perf_counter()
         if sys.stderr.isatty():
-            say(message)
+            say(message, heading, **style)
 
     def advance(self, done: float, total: float) -> None:
         """Draw the bar; wipe it away when all is done."""

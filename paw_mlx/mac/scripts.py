@@ -45,14 +45,24 @@ ask() {  # ask FILE: print what is said of its text; in $log, why nothing is
 }
 """
 _MOVE = """
+free() {  # free FOLDER NAME: find what nothing is called there yet; it is $free then
+  free=$1/$2 number=1
+  while [ -e "$free" ] || [ -L "$free" ]; do
+    number=$((number + 1))
+    free="$1/$number $2"
+  done
+}
 move() {  # move FILE FOLDER: put it there, beside what has its name; it is $moved then
   mkdir -p "$2" || return 1
-  moved=$2/${1##*/} number=1
-  while [ -e "$moved" ] || [ -L "$moved" ]; do
-    number=$((number + 1))
-    moved="$2/$number ${1##*/}"
-  done
+  free "$2" "${1##*/}"
+  moved=$free
   mv -n "$1" "$moved"
+}
+"""
+_KEEP = """
+keep() {  # keep TEXT: put it beside $moved, and never over a file, or through a link
+  free "${moved%/*}" "${moved##*/}.$name.txt"
+  (set -C; printf '%s\\n' "$1" >"$free")
 }
 """
 _STILL = """
@@ -154,11 +164,13 @@ def sorting(request: Request, files: str) -> str:
     files. What a launch agent cannot sort goes to the folder `failed`, for the one it watches has
     to become empty. OptionError for too many labels.
     """
-    branches, keep = "into=$name", """printf '%s\\n' "$answer" >"$moved.$name.txt\""""
+    branches, keep = "into=$name", 'keep "$answer"'
     if request.labels:
         _check_branches(request)
         folders = _folders(request.labels)
-        cases = [f"{text.sh(label)}) into={text.sh(into)} ;;" for label, into in folders.items()]
+        cases = [
+            f"{text.quoted(label)}) into={text.sh(into)} ;;" for label, into in folders.items()
+        ]
         lines = ["# What becomes of a file of each label", "case $answer in", *cases]
         branches, keep = "\n    ".join([*lines, "*) into=other ;;", "esac"]), ""
     watches = request.kind == "launch-agent"
@@ -170,6 +182,7 @@ def sorting(request: Request, files: str) -> str:
         _NOTIFY,
         _ASK,
         _MOVE,
+        _KEEP if not request.labels else "",
         _STILL if watches else "",
         f"""
 to={text.sh(str(request.to))}

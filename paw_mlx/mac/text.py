@@ -44,6 +44,11 @@ def sh(*words: str) -> str:
     return shlex.join(words)
 
 
+def quoted(text: str) -> str:
+    """Return a text in quotes, which is no word of a shell's own, as a bare `esac` is."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
 def applescript(text: str) -> str:
     """Return a text as a string of AppleScript's."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

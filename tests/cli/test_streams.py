@@ -187,9 +187,9 @@ def test_a_verdict_outlives_its_reader(folder: Path, options: list[object], tmp_
 def test_an_output_is_printed_as_it_is(folder: Path, options: list[object], tmp_path: Path) -> None:
     """Also what click takes for a color, and leaves out of a pipe."""
     code = (
-        "import sys\nfrom paw_mlx.cli import run\n"
+        "import sys\nfrom paw_mlx.cli.common import print_data\n"
         "from paw_mlx.streams import steady\n"
-        "with steady(): run._print('\\x1b[31mred\\x1b[0m')\n"
+        "with steady(): print_data('\\x1b[31mred\\x1b[0m')\n"
     )
     done = subprocess.run([SCRIPT[0], "-c", code], capture_output=True, timeout=60, check=True)
     assert done.stdout == b"\x1b[31mred\x1b[0m"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import random
+import sys
 from typing import Any
 
 import click
@@ -55,3 +58,23 @@ def test_what_it_understands_is_what_click_understands(monkeypatch: pytest.Monke
         )
         assert (found["interpreter"] or None) == asked.base.get("interpreter")
     assert understood > 300
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_obeys_nothing_of_an_output_and_a_pipe_gets_all_of_it(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "\x1b[2J\x07\u202e\x9b1m\rend"
+    record = {"text": evil, "finish_reason": "stop", "cut_tokens": 0}
+    for is_terminal in (False, True):
+        stdout = io.StringIO()
+        monkeypatch.setattr(stdout, "isatty", lambda told=is_terminal: told)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        quick._print(
+            {"record": record, "program_id": "x", "threshold": None},
+            quick.Asked("p", "i", {}, {}, as_json),
+        )
+        seen = stdout.getvalue()
+        assert not (is_terminal and {*"\x1b\x07\u202e\x9b\r"} & {*seen})
+        assert is_terminal or as_json or seen == f"{evil}\n"
+        assert not as_json or json.loads(seen)["text"] == evil

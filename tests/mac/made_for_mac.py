@@ -273,11 +273,15 @@ def planned(name: str, kind: str, home: Path, **choices: Any) -> Plan:
 
 
 def run_bare(
-    script: str, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    script: str,
+    *arguments: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    shell: str = "/bin/sh",
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a script as a host does: by /bin/sh, in an environment of next to nothing."""
     return subprocess.run(
-        ["/bin/sh", "-c", script, "paw-mlx", *arguments],
+        [shell, "-c", script, "paw-mlx", *arguments],
         input=stdin,
         capture_output=True,
         env=env or {},

@@ -44,6 +44,12 @@ LABELS_OF_EVIL = (
     "🐾  über\u202fall",
     "a-b/c",
     "TITLE",
+    "esac",
+    "in",
+    "{",
+    "!",
+    "#x",
+    "~",
 )
 
 
@@ -119,6 +125,38 @@ def test_files_of_hostile_labels_and_names_are_sorted(kind, evil, echo, tmp_path
     assert not [path for path in folder.iterdir() if path.is_file()]
     assert not any(path.name == "pwned" for path in tmp_path.rglob("*"))
     assert not Path("/pwned").exists()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
+def test_answers_beside_files_are_written_over_nothing(shell, echo, tmp_path):
+    path = shutil.which(shell)
+    if not path:
+        pytest.skip(f"{shell} is not installed")
+    stored("mail")
+    folder, outside = tmp_path / "in", tmp_path / "outside.txt"
+    outside.write_text("outside")
+    (script,) = scripts(planned("mail", "folder-action", tmp_path))
+    kept = folder / "mail"
+    kept.mkdir()
+    (kept / "a.txt.mail.txt").write_text("of the user")
+    (kept / "b.txt.mail.txt").symlink_to(outside)
+    (kept / "2 b.txt.mail.txt").symlink_to(tmp_path / "nowhere")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (folder / name).write_text(f"answer {name}")
+    done = run_bare(script, *(f"{folder}/{name}.txt" for name in "abc"), shell=path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (kept / "a.txt.mail.txt").read_text() == "of the user"
+    assert (kept / "2 a.txt.mail.txt").read_text() == "answer a.txt\n"
+    assert outside.read_text() == "outside"
+    assert not (tmp_path / "nowhere").exists()
+    assert (kept / "3 b.txt.mail.txt").read_text() == "answer b.txt\n"
+    assert (kept / "c.txt.mail.txt").read_text() == "answer c.txt\n"
+    meanwhile = script.replace("keep() {", "free() { free=$1/$2; }\nkeep() {")
+    (folder / "d.txt").write_text("answer d.txt")
+    (kept / "d.txt.mail.txt").write_text("of the user, made just now")
+    done = run_bare(meanwhile, f"{folder}/d.txt", shell=path)
+    assert b"d.txt.mail.txt" in done.stderr
+    assert (kept / "d.txt.mail.txt").read_text() == "of the user, made just now"
 
 
 @every_kind

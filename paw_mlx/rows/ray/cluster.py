@@ -7,7 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,10 @@ def library() -> Any:
 def connect(address: str | None) -> bool:
     """Connect this process to a cluster, and return whether it was not connected before.
 
-    `address` is None or `local` for a Ray of this machine alone, which is started, `auto` for the
-    one that runs on this machine, or `HOST:PORT`, or `ray://HOST:PORT`. A process that is connected
-    stays so, and names none. DaemonError if nothing answers there, OptionError for other addresses.
+    `address` is None or `local` for a Ray of this machine alone, which is started and listens on
+    127.0.0.1, `auto` for the one that runs on this machine, or `HOST:PORT`, or `ray://HOST:PORT`. A
+    process that is connected stays so, and names none. DaemonError if nothing answers there,
+    OptionError for other addresses.
     """
     ray = library()
     if ray.is_initialized():
@@ -51,16 +52,32 @@ def connect(address: str | None) -> bool:
     address = address or "local"
     if address not in ("local", "auto"):
         _probe(address)
-    alone = {"include_dashboard": False} if address == "local" else {}
+    alone = address == "local"
+    more = {"include_dashboard": False} if alone else {}
     try:
-        with warnings.catch_warnings(), _hushed():
+        with warnings.catch_warnings(), _hushed(), _on_loopback(ray) if alone else nullcontext():
             warnings.simplefilter("ignore")
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **alone)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **more)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
         reason, hint = _tell(error, address)
         raise DaemonError(f"no Ray at {address}: {reason}", hint=hint) from error
     return True
+
+
+@contextmanager
+def _on_loopback(ray: Any) -> Iterator[None]:
+    """Have a Ray that the block starts listen on 127.0.0.1, as it does by itself on a Mac.
+
+    It has no option for that: `_node_ip_address="127.0.0.1"` means the machine's other address.
+    """
+    constants = ray._private.ray_constants
+    kept = getattr(constants, "ENABLE_RAY_CLUSTER", True)
+    try:
+        constants.ENABLE_RAY_CLUSTER = False
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = kept
 
 
 @contextmanager
