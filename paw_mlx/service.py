@@ -1,8 +1,8 @@
 """Programs from a PAW service: the hosted one or one's own, at PAW_API_URL.
 
-Every step is bounded: https (plain http only on this machine), a time for each answer and
-for the whole, a size. The key goes to the service alone and follows no redirect. What
-arrives is loaded before the store takes it.
+Every step is bounded: https (plain http only on this machine), a time for each wait and for the
+whole, a size. The key goes to the service alone and follows no redirect; no other machine sends
+us back to this one. What arrives is loaded before the store takes it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from . import settings, store
+from .deadline import Deadline, open_by
 from .errors import FormatError, HubError, NotFound, OptionError, PawError
 from .files import disk_errors, scratch
 from .progress import Progress, quiet
@@ -43,11 +44,12 @@ def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -
             hint="Use https://, or http:// on this machine (PAW_API_URL).",
         )
     progress(f"fetching {reference} from {url}")
+    deadline = Deadline(DEADLINE_S)
     name, _, version = reference.partition("@v")
-    program_id = name if _ID.fullmatch(name) else _resolve(reference, url, key)
+    program_id = name if _ID.fullmatch(name) else _resolve(reference, url, key, deadline)
     with scratch(settings.data_dir() / "programs") as folder:
         path = folder / "program.paw"
-        _download(f"{url}/api/v1/programs/{program_id}/download", key, path)
+        _download(f"{url}/api/v1/programs/{program_id}/download", key, path, deadline)
         try:
             stored = store.add(path, name, int(version) if version else None)
         except FormatError as error:
@@ -55,10 +57,10 @@ def fetch(reference: str, url: str, key: str = "", progress: Progress = quiet) -
     return store.find(f"{name}@v{stored}")
 
 
-def _resolve(slug: str, url: str, key: str) -> str:
+def _resolve(slug: str, url: str, key: str, deadline: Deadline) -> str:
     """Ask the service for the id of a slug; HubError if it gives none."""
     where = f"{url}/api/v1/programs/resolve/{quote(slug)}"
-    with _open(where, key) as response:
+    with _open(where, key, deadline) as response:
         data = _read(response, where)
     try:
         program_id = str(json.loads(data)["program_id"])
@@ -69,24 +71,23 @@ def _resolve(slug: str, url: str, key: str) -> str:
     return program_id
 
 
-def _download(where: str, key: str, path: Path) -> None:
+def _download(where: str, key: str, path: Path, deadline: Deadline) -> None:
     """Write the program at an address to a file, once the service has made it."""
-    end = time.monotonic() + DEADLINE_S
     while True:
-        with _open(where, key) as response:
+        with _open(where, key, deadline) as response:
             if response.status != HTTPStatus.ACCEPTED:
-                return _save(response, where, path, end)
+                return _save(response, where, path)
             asked = response.headers.get("Retry-After", "")
-            wait_s = min(max(int(asked), 0.05), ANSWER_S) if asked.isdecimal() else 3.0
-        if time.monotonic() + wait_s > end:
+            wait_s = min(max(float(asked), 0.05), ANSWER_S) if asked.isdecimal() else 3.0
+        if time.monotonic() + wait_s > deadline.end:
             raise HubError(
-                f"{where} is not ready after {DEADLINE_S:.0f} s",
+                f"{where} is not ready after {deadline.seconds:g} s",
                 hint="The service is still making the program; try again later.",
             )
         time.sleep(wait_s)
 
 
-def _save(response: http.client.HTTPResponse, where: str, path: Path, end: float) -> None:
+def _save(response: http.client.HTTPResponse, where: str, path: Path) -> None:
     """Write an answer to a file; HubError if it is too long, too late or cut short."""
     size = 0
     with disk_errors(f"write {path}"), path.open("wb") as file:
@@ -94,20 +95,18 @@ def _save(response: http.client.HTTPResponse, where: str, path: Path, end: float
             size += len(chunk)
             if size > MAX_BYTES:
                 raise HubError(f"a program has at most {MAX_BYTES} bytes, and more arrived")
-            if time.monotonic() > end:
-                raise HubError(f"the program did not arrive within {DEADLINE_S:.0f} s")
             file.write(chunk)
     if response.length:
         raise HubError(f"the connection was cut after {size} bytes, {response.length} early")
 
 
-def _open(where: str, key: str) -> Any:
+def _open(where: str, key: str, deadline: Deadline) -> http.client.HTTPResponse:
     """Send a GET and return the response, to be closed."""
     request = urllib.request.Request(where)
     if key:
         request.add_unredirected_header("X-API-Key", key)
     with _network_errors(where):
-        return urllib.request.build_opener(_Redirects).open(request, timeout=ANSWER_S)
+        return open_by(deadline, request, ANSWER_S, _Redirects())
 
 
 def _read(response: http.client.HTTPResponse, where: str) -> bytes:
@@ -137,14 +136,20 @@ def _network_errors(where: str) -> Iterator[None]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to addresses that could have been asked for directly."""
+    """Follow redirects where they may lead, and take nothing else of them."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
     ) -> Any:
-        if not is_safe(newurl):
+        fp.close()  # its body is nobody's, and would be read to its end
+        if not may_lead(req.full_url, newurl):
             raise HubError(f"{req.full_url} redirects to {newurl}, which is not fetched from")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def may_lead(asked: str, to: str) -> bool:
+    """Return whether one address may redirect to another: to this machine, from it alone."""
+    return is_safe(to) and (_is_here(asked) or not _is_here(to))
 
 
 def is_safe(url: str) -> bool:
@@ -163,3 +168,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")

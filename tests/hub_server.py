@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,3 +204,12 @@ def send(
         handler.wfile.write(body[:cut])
     if cut is not None:
         handler.close_connection = True
+
+
+def drip(handler: BaseHTTPRequestHandler, begin: bytes) -> None:
+    """Answer with these bytes, and one now and then, for 20 s or until nobody listens."""
+    handler.close_connection = True
+    handler.wfile.write(begin)
+    for _ in range(400):
+        time.sleep(0.05)
+        handler.wfile.write(b"1")

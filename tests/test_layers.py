@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 # A unit may import units of its own floor and of those below. `paw_mlx` is its __init__.
 FLOORS = (
-    {"errors", "version", "words", "settings", "files", "locks", "progress", "blas"},
+    {"errors", "version", "words", "settings", "files", "locks", "progress", "blas", "deadline"},
     {
         "adapter",
         "annotations",

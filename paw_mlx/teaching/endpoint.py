@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import settings
+from ..deadline import Deadline, open_by
 from ..errors import HubError, OfflineError, OptionError, PawError, listed
 from ..service import is_loopback, is_safe
 from .questions import Question
@@ -60,7 +61,6 @@ class Endpoint:
         if (offline or settings.offline()) and not is_loopback(urlsplit(url).hostname or ""):
             raise OfflineError(f"offline, and {url} is not on this machine")
         self._url = url.rstrip("/").removesuffix("/chat/completions")
-        self._opener = urllib.request.build_opener(_NoRedirects)
         self._left_out: set[str] = set()
         self._reached = False
         self._model = model or self._only_model()
@@ -143,12 +143,12 @@ class Endpoint:
             except urllib.error.HTTPError as error:
                 with error:
                     asked_s = _retry_after(error.headers.get("Retry-After", ""))
-                    told = " ".join(error.read(2000).decode(errors="replace").split())[:300]
+                    told = _told(error)
                 refused = {one for one in _OPTIONAL if body and one in told} - left_out
                 if error.code == HTTPStatus.BAD_REQUEST and refused:
                     self._left_out |= refused
                     continue  # no try: it ends when nothing is left to leave out
-                fault = f"{error.code} {error.reason}: {told}"
+                fault = f"{error.code} {error.reason}: {told or 'it does not say why'}"
                 if error.code not in _AGAIN:
                     raise self._refusal(error.code, fault) from error
             except (OSError, http.client.HTTPException) as error:
@@ -172,21 +172,16 @@ class Endpoint:
         request.add_header("Content-Type", "application/json")
         if key := settings.teacher_key():
             request.add_unredirected_header("Authorization", f"Bearer {key}")
-        end, parts, size = time.monotonic() + ANSWER_S, list[bytes](), 0
-        with self._opener.open(request, timeout=ANSWER_S) as response:
+        with open_by(Deadline(ANSWER_S), request, ANSWER_S, _NoRedirects()) as response:
             self._reached = True
-            while chunk := response.read1(1 << 16):
-                parts.append(chunk)
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise HubError(
-                        f"an answer has at most {MAX_BYTES} bytes, and {self._url} sent more"
-                    )
-                if time.monotonic() > end:
-                    raise TimeoutError(f"no whole answer within {ANSWER_S:g} s")
+            answer = response.read(MAX_BYTES + 1)
+            if len(answer) > MAX_BYTES:
+                raise HubError(
+                    f"an answer has at most {MAX_BYTES} bytes, and {self._url} sent more"
+                )
             if response.length:
-                raise http.client.IncompleteRead(b"".join(parts), response.length)
-        return b"".join(parts)
+                raise http.client.IncompleteRead(answer, response.length)
+        return answer
 
     def _refusal(self, code: int, fault: str) -> HubError:
         hint = None
@@ -204,6 +199,14 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Follow none."""
 
 
+def _told(error: urllib.error.HTTPError) -> str:
+    """Return what a refusal says, in a line; nothing if that does not arrive."""
+    try:
+        return " ".join(error.read(2000).decode(errors="replace").split())[:300]
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 def _retry_after(text: str) -> float | None:
     """Return the seconds that a Retry-After asks for; None if it says nothing."""
     try:
@@ -212,7 +215,7 @@ def _retry_after(text: str) -> float | None:
         pass
     try:
         return parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from hub_server import send, send_json, serving
+from hub_server import drip, send, send_json, serving
 
 from paw_mlx import hub, service, store
 from paw_mlx.errors import FormatError, HubError, NotFound, OfflineError, OptionError
@@ -77,11 +78,66 @@ def test_a_program_in_the_making_is_waited_for(paw: Service) -> None:
 
 
 def test_waiting_has_an_end(paw: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "DEADLINE_S", 0.3)
-    paw.before = [lambda h: send(h, 202, headers={"Retry-After": "0"})] * 100
-    with pytest.raises(HubError, match="not ready"):
+    monkeypatch.setattr(service, "DEADLINE_S", 20.0)
+    paw.before = [
+        lambda h: send(h, 202, headers={"Retry-After": "0"}),
+        lambda h: send(h, 202, headers={"Retry-After": "9" * 5000}),
+    ]
+    with pytest.raises(HubError, match="not ready after 20 s"):
         hub.resolve_program("me/triage")
-    assert 1 < len(paw.log) < 50
+    assert paw.before == []
+
+
+@pytest.mark.parametrize("reference", ["me/triage", ID], ids=["resolve", "download"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=["head", "body", "chunk"],
+)
+def test_what_drips_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, reference: str, begin: bytes
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(service, "DEADLINE_S", 0.3)
+    with serving(lambda handler: drip(handler, begin)) as url:
+        monkeypatch.setenv("PAW_API_URL", url)
+        with pytest.raises(HubError, match=r"cannot fetch .*: no whole answer within 0.3 s"):
+            hub.resolve_program(reference)
+    assert store.entries() == []
+
+
+@pytest.mark.slow
+def test_what_is_slow_and_moves_arrives(paw: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "ANSWER_S", 1.0)
+
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 200, paw.data, cut=0)
+        size = len(paw.data) // 15
+        for start in range(0, len(paw.data), size):
+            time.sleep(0.1)
+            handler.wfile.write(paw.data[start : start + size])
+
+    paw.before = [slowly]
+    assert hub.resolve_program("me/triage").read_bytes() == paw.data
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_a_chunk_without_a_size_is_not_read(paw: Service, size: bytes) -> None:
+    begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"
+    paw.before = [lambda handler: drip(handler, begin)]
+    with pytest.raises(HubError, match="does not say how long its parts are"):
+        hub.resolve_program("me/triage")
+
+
+def test_of_a_redirect_nothing_but_its_place_is_taken(paw: Service) -> None:
+    begin = b"HTTP/1.1 302 Found\r\nLocation: /file\r\nContent-Length: 1000000\r\n\r\n"
+    paw.before = [lambda h: drip(h, begin), lambda h: send(h, 200, paw.data)]
+    assert hub.resolve_program("me/triage").read_bytes() == paw.data
+    assert paw.paths[-1] == "/file"
 
 
 def test_the_key_goes_to_the_service_and_no_further(
@@ -97,12 +153,36 @@ def test_the_key_goes_to_the_service_and_no_further(
     assert elsewhere.log == [("/file", None)]
 
 
-@pytest.mark.parametrize("where", ["file:///etc/passwd", "http://example.org/x", "ftp://h/x"])
-def test_a_redirect_to_no_safe_place_is_refused(paw: Service, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("file:///etc/passwd", "Redirection"),
+        ("http://example.org/x", "redirects to"),
+        ("ftp://h/x", "redirects to"),
+        ("http://[x", "Invalid IPv6"),
+    ],
+)
+def test_a_redirect_to_no_safe_place_is_refused(paw: Service, where: str, said: str) -> None:
     paw.before = [lambda h: send(h, 302, headers={"Location": where})]
-    with pytest.raises(HubError, match=r"(?i)redirect"):
+    with pytest.raises(HubError, match=said):
         hub.resolve_program("me/triage")
     assert store.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "to", "may"),
+    [
+        ("https://example.org", "https://example.com", True),
+        ("https://example.org", "http://127.0.0.1:8080/", False),
+        ("https://example.org", "https://localhost/", False),
+        ("https://example.org", "http://[::1]/", False),
+        ("https://example.org", "http://example.org/", False),
+        ("http://localhost:80", "http://127.0.0.1:8080/", True),
+        ("http://localhost:80", "https://example.org", True),
+    ],
+)
+def test_to_this_machine_leads_this_machine_alone(asked: str, to: str, may: bool) -> None:
+    assert service.may_lead(asked, to) == may
 
 
 @pytest.mark.parametrize("url", ["http://example.org", "file:///etc", "h.org", "http://[x"])

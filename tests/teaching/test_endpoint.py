@@ -7,7 +7,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from hub_server import send, send_json, serving
+from hub_server import drip, send, send_json, serving
 from teacher_server import message
 
 from paw_mlx.errors import HubError, OfflineError, OptionError
@@ -66,6 +66,12 @@ def test_a_busy_endpoint_is_asked_again_when_it_says(teacher, monkeypatch):
     assert 0 < waits[3] < waits[4]
 
 
+def test_a_time_that_is_none_is_not_waited_for(teacher, monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.0)
+    teacher.before = [refuse(429, Retry_After=f"Mon, 01 Jan 2029 00:00:00 +{'9' * 20}")]
+    assert [*Endpoint(teacher.url, "tutor").ask(ASKED[:1])] == ["yes"]
+
+
 def test_one_that_does_not_come_round_is_given_up(teacher):
     teacher.before = [refuse(429, "slow down", Retry_After="0") for _ in range(endpoint.TRIES)]
     with pytest.raises(HubError, match=r"6 tries; at last 429 .*slow down") as caught:
@@ -117,17 +123,32 @@ def test_an_answer_has_its_bounds(teacher, monkeypatch):
     with pytest.raises(HubError, match="at most 1000 bytes"):
         [*Endpoint(teacher.url, "tutor").ask(ASKED[:1])]
 
-    def drip(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        for _ in range(100):
-            handler.wfile.write(b" ")
-            time.sleep(0.02)
 
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", "no whole answer within 0.2 s"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "no whole answer within 0.2 s"),
+        (b"HTTP/1.1 429 Busy\r\n\r\n", "(429 Busy: it does not say why|no whole answer within)"),
+    ],
+    ids=["head", "body", "refusal"],
+)
+def test_an_answer_that_drips_is_given_up(teacher, monkeypatch, begin, said):
     monkeypatch.setattr(endpoint, "ANSWER_S", 0.2)
     monkeypatch.setattr(endpoint, "TRIES", 2)
-    teacher.before = [drip] * 2
-    with pytest.raises(HubError, match=r"2 tries; at last no whole answer within 0.2 s"):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.0)
+    teacher.before = [lambda handler: drip(handler, begin)] * 2
+    with pytest.raises(HubError, match=f"2 tries; at last {said}"):
+        [*Endpoint(teacher.url, "tutor").ask(ASKED[:1])]
+
+
+def test_a_refusal_that_is_cut_is_one_all_the_same(teacher):
+    def cut(handler):
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nno")
+
+    teacher.before = [cut]
+    with pytest.raises(HubError, match="refused: 400 Bad: it does not say why"):
         [*Endpoint(teacher.url, "tutor").ask(ASKED[:1])]
 
 
