@@ -11,7 +11,7 @@ import click
 from ..errors import OptionError
 from .bench import measured, output_option, program_option
 from .command import Command
-from .options import BITS, interpreter_option, json_option, offline_option
+from .options import BITS, FiniteRange, interpreter_option, json_option, offline_option
 from .voice import say, status
 
 
@@ -44,7 +44,7 @@ def _parse_bits(
 @click.option("--quick", is_flag=True, help="Reduced sizes, one round: shows that it runs.")
 @click.option("--rounds", type=click.IntRange(1), help="[default: 5, behind 2 that warm up]")
 @click.option(
-    "--cooldown", type=click.FloatRange(0), metavar="S",
+    "--cooldown", type=FiniteRange(0), metavar="S",
     help="Seconds before each model.  [default: 30 on a Mac's GPU, else 0]",
 )  # fmt: skip
 @offline_option

@@ -19,7 +19,7 @@ from . import reliability
 from .command import Command
 from .common import print_json, table, written
 from .opening import open_function
-from .options import PATH, base_options, json_option, labels_option
+from .options import PATH, FiniteRange, base_options, json_option, labels_option
 from .references import PROGRAM
 from .specs import check_writable, read_labels
 from .voice import say, status
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 @click.argument("program", type=PROGRAM)
 @click.argument("cases", type=PATH)
 @click.option(
-    "--max-error", metavar="E", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    "--max-error", metavar="E", type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.02, show_default=True, help="The share of decided calls that may be wrong.",
 )  # fmt: skip
 @click.option(
-    "--confidence", metavar="C", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    "--confidence", metavar="C", type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.9, show_default=True, help="How sure that is, over the draw of CASES.",
 )  # fmt: skip
 @labels_option

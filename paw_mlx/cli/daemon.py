@@ -15,14 +15,14 @@ from ..files import disk_errors, exists
 from ..words import counted
 from .command import Command
 from .common import print_data, print_json, table
-from .options import json_option
+from .options import FiniteRange, json_option
 from .voice import say
 
 IDLE_S = 600.0
 _LOOK_S = 0.2  # between two looks at a log that is followed
 
 idle_option = click.option(
-    "--idle", "idle_s", metavar="SECONDS", type=click.FloatRange(min=1), default=IDLE_S,
+    "--idle", "idle_s", metavar="SECONDS", type=FiniteRange(min=1), default=IDLE_S,
     show_default=True, help="A base leaves memory after so long without a call.",
 )  # fmt: skip
 

@@ -20,7 +20,14 @@ from ..words import counted
 from .command import RowCommand
 from .common import to_json
 from .opening import open_function
-from .options import base_options, batch_option, decode_options, json_option, output_options
+from .options import (
+    FiniteRange,
+    base_options,
+    batch_option,
+    decode_options,
+    json_option,
+    output_options,
+)
 from .progress_line import ProgressLine, notes
 from .references import FILE, PROGRAM
 from .rows import Stdout, open_lines
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
     help="Pass on lines with this output; several times for several.",
 )  # fmt: skip
 @click.option(
-    "--min-probability", metavar="P", type=click.FloatRange(0, 1),
+    "--min-probability", metavar="P", type=FiniteRange(0, 1),
     help="Pass on no line whose label is less likely.",
 )  # fmt: skip
 @click.option(

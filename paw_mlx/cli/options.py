@@ -8,6 +8,7 @@ A block of them hands the command one value: `base_options` gives `base`, and `o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -24,6 +25,18 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PATH = click.Path(path_type=Path)
 BITS = (4, 6, 8, 16)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range: click's takes nan everywhere, and inf where the range has no end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; click's usage error for what is none, or not finite."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors too.")
 offline_option = click.option("--offline", is_flag=True, help="Never touch the network.")
@@ -165,7 +178,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--threshold",
             metavar="P",
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             help="Say no label that is less likely than this, but --otherwise.",
         ),
         click.option("--otherwise", metavar="TEXT", help="What is said instead; else nothing is."),

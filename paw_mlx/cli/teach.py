@@ -13,7 +13,7 @@ import click
 
 from ..errors import OptionError
 from .candidates import Trial, hold
-from .options import PATH, add_options, teacher_options
+from .options import PATH, FiniteRange, add_options, teacher_options
 from .pairs import draw_pairs, show_pairs
 from .specs import check_writable
 from .training_line import training_line
@@ -147,7 +147,7 @@ def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Keep the pairs there.  [default: in the cache]",
         ),
         click.option(
-            "--minutes", type=click.FloatRange(0, min_open=True), metavar="M",
+            "--minutes", type=FiniteRange(0, min_open=True), metavar="M",
             help="What pairs and training may take, half of it for the pairs.",
         ),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from .common import print_json, written
 from .editor import write_text
 from .options import (
     PATH,
+    FiniteRange,
     adapter_option,
     declare_options,
     gate_option,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     help="At most.  [default: what 120,000 tokens make, up to 240]",
 )  # fmt: skip
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="At most, or about as many.",
+    "--minutes", type=FiniteRange(0, min_open=True), help="At most, or about as many.",
 )  # fmt: skip
 @click.option("--batch-size", default=8, show_default=True, help="Examples a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True)

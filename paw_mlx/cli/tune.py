@@ -17,7 +17,14 @@ from ..profiles import base_name
 from ..words import counted
 from .command import Command
 from .common import print_json, table
-from .options import PATH, gate_option, interpreter_option, json_option, offline_option
+from .options import (
+    PATH,
+    FiniteRange,
+    gate_option,
+    interpreter_option,
+    json_option,
+    offline_option,
+)
 from .references import NAME
 from .specs import check_writable
 from .training_line import tell_rows, training_line
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="For all trainings together, at most.",
 )
 @click.option("--batch-size", default=8, show_default=True, help="Rows a step.")
