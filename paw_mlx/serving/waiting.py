@@ -15,7 +15,10 @@ async def result_of(submitting: asyncio.Future[Future[Result]]) -> Result:
     except asyncio.CancelledError:
         submitting.add_done_callback(_drop)
         raise
-    return await asyncio.wrap_future(call)
+    try:
+        return await asyncio.wrap_future(call)
+    finally:
+        del call, submitting  # an error of theirs would keep this frame, and all that it holds
 
 
 def _drop(submitting: asyncio.Future[Future[Result]]) -> None:

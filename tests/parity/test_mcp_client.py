@@ -11,9 +11,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -507,10 +508,12 @@ def test_nothing_but_the_protocol_is_on_standard_output(toy: Toy, tmp_path: Path
 class Wire:
     """A server, its pipes, and messages as lines."""
 
-    def __init__(self, *words: object) -> None:
-        command = [*SCRIPT, "mcp", "--offline", *map(str, words)]
+    def __init__(self, *words: object, command: Sequence[str] = (*SCRIPT, "mcp", "--offline")):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*command, *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def send(self, *lines: bytes) -> None:
@@ -568,6 +571,76 @@ def _peak_bytes(pid: int) -> float | None:
         return None
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return float(lines["VmHWM"].split()[0]) * 1024
+
+
+SLOW = """
+import asyncio, sys, threading, time
+from concurrent.futures import Future
+from pathlib import Path
+from paw_mlx import formats, store
+from paw_mlx.errors import OptionError
+from paw_mlx.functions import Function
+from paw_mlx.serving.mcp.catalog import Catalog
+from paw_mlx.serving.mcp.server import AgentServer
+
+class Slow:  # whose calls end once there is a file
+    max_in_flight = 4
+    def submit(self, program, text, options):
+        call = Future()
+        threading.Thread(target=self.end, args=(call,), daemon=True).start()
+        return call
+    def end(self, call):
+        while not Path(sys.argv[1]).exists():
+            time.sleep(0.01)
+        call.set_exception(OptionError("enough"))
+    def function(self, reference, **keywords):
+        return Function(self, formats.load(store.find(reference)))
+
+asyncio.run(AgentServer(Slow(), Catalog(), held_bytes=1 << 20).serve())
+"""
+CALL = (
+    b'{"jsonrpc": "2.0", "id": %d, "method": "tools/call", "params": '
+    b'{"name": "sort", "arguments": {"input": "%s"}}}'
+)
+HELLO = (
+    b'{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": '
+    b'"2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}}',
+    b'{"jsonrpc": "2.0", "method": "notifications/initialized"}',
+)
+
+
+def test_calls_beyond_the_room_stay_in_the_pipe_and_are_answered_later(tmp_path: Path) -> None:
+    """Ten calls fill the room, a dozen lines are on their way to it, and more are not read."""
+    keep("sort", LABELS)
+    wire = Wire(tmp_path / "go", command=(sys.executable, "-c", SLOW))
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        for number in range(1, 81):
+            wire.send(CALL % (number, b"d" * 100_000))
+            sent = number
+
+    sender = threading.Thread(target=send)
+    try:
+        wire.send(*HELLO)
+        assert wire.receive()["id"] == 0
+        sender.start()
+        before = -1
+        while sent != before or not sent:
+            before = sent
+            time.sleep(1)
+        assert sent < 40
+        (tmp_path / "go").touch()
+        answers = dict[int, str]()
+        while len(answers) < 80:
+            answer = wire.receive()
+            answers[answer["id"]] = answer["result"]["content"][0]["text"]
+        assert answers == dict.fromkeys(range(1, 81), "enough")
+    finally:
+        wire.process.kill()
+        sender.join()
+        wire.process.communicate()
 
 
 def test_an_interrupt_ends_it_at_once_while_the_client_is_still_there() -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import tiny
 from http_servers import LONG, Served, http_server, store_functions
 from toy_served import SPEC, Toy
 
 import paw_mlx as paw
-from paw_mlx import jobs, kept_cases, store
+from paw_mlx import formats, jobs, kept_cases, store
 from paw_mlx.cases import Case
 from paw_mlx.evaluation import compare, judge
 from paw_mlx.serving.residents import Residents
@@ -268,6 +270,10 @@ def test_tuning_is_begun_in_the_background_and_stopped(base: Path, server: Serve
     kept_cases.add("me/topic", [Case(f"{n} {word}", word) for n in range(9) for word in labels])
     for wrong in ({"gate": "x"}, {"minutes": 0}, {"steps": -1}, {"steps": 1.5}, {"output": "/x"}):
         assert server.post(path, wrong).status_code == 400
+    for endless in (b"Infinity", b"1e999", b"NaN", b"-Infinity"):
+        refused = server.client.post(path, content=b'{"minutes": %s}' % endless)
+        assert refused.status_code == 400
+        assert "'minutes'" in refused.json()["message"]
     assert server.post("/paw/v1/tune/me/topic@v1").status_code == 400
     begun = server.post(path, {"steps": 500, "gate": "accuracy >= 10%"})
     assert begun.status_code == 202, begun.text
@@ -278,3 +284,36 @@ def test_tuning_is_begun_in_the_background_and_stopped(base: Path, server: Serve
     assert isinstance(server.client.get(f"/paw/v1/jobs/{job['id']}").json()["log"], list)
     assert jobs.read(job["id"]).state in ("stopped", "done")
     assert server.client.get("/paw/v1/jobs/..%2f..%2fx").status_code == 404
+
+
+@pytest.mark.slow
+def test_a_function_is_tuned_once_at_a_time_and_few_are(base: Path, server: Served) -> None:
+    """Whoever asks at once, too; what ended leaves its place."""
+    for name in ("third", "fourth"):
+        made = formats.load(store.find("me/topic"))
+        store.add(made, name, dtype="f32", profile=tiny.profile("llama"))
+    names = ("me/topic", "words", "third", "fourth")
+    for name in names:
+        kept_cases.add(name, [Case(f"{n} disk", "disk") for n in range(40)])
+
+    def tune(name: str) -> httpx.Response:
+        return server.post(f"/paw/v1/tune/{name}", {"steps": 100_000, "minutes": 5})
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(tune, ["me/topic"] * 4))
+    assert sorted(answer.status_code for answer in answers) == [202, 429, 429, 429]
+    first = next(answer.json()["id"] for answer in answers if answer.status_code == 202)
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "60"
+    assert refused.json()["error"] == "too_many_requests"
+    assert refused.json()["message"] == "me/topic is being tuned already"
+    assert f"/paw/v1/jobs/{first}" in refused.json()["hint"]
+    with ThreadPoolExecutor(3) as pool:
+        others = list(pool.map(tune, names[1:]))
+    assert sorted(answer.status_code for answer in others) == [202, 429, 429]
+    assert len([job for job in jobs.entries() if job.state == "running"]) == 2
+    assert server.client.delete(f"/paw/v1/jobs/{first}").json()["state"] == "stopped"
+    assert tune("me/topic").status_code == 202
+    for job in jobs.entries():
+        if job.state == "running":
+            jobs.stop(job.id)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from http_servers import LONG, Served, http_process, http_server, store_functions
 from shell import paw
 
-from paw_mlx import settings
+from paw_mlx import formats, jobs, kept_cases, settings, store
 from paw_mlx.serving.http.state import Limits
 
 RUN = "/paw/v1/run/words"
@@ -145,6 +147,42 @@ def test_a_reference_reaches_no_file(server: Served, path: str, base: Path) -> N
     answer = server.send(head(f"POST {path}", f"Content-Length: {len(body)}") + body)
     assert status_of(answer) in (404, 405)
     assert b"root:" not in answer
+
+
+def test_a_file_that_is_a_program_is_named_by_no_route(server: Served, tmp_path: Path) -> None:
+    """Of another folder, with cases of its own: here all of it could be read, run and tuned."""
+    path = tmp_path / "mine.paw"
+    shutil.copy(store.find("me/topic"), path)
+    meta = dict(formats.load(path).meta) | {"cases": [{"input": "disk", "output": "disk"}]}
+    formats.replace_meta(path, meta, path)
+    kept_cases.add("me/topic", kept_cases.read(str(path)))
+    call, chat = {"input": "x"}, {"messages": [{"role": "user", "content": "x"}]}
+    own = ("run", call), ("decide", call), ("map", call), ("test", {}), ("tune", {})
+    for name in (str(path), str(path.with_suffix(""))):
+        asked = [("POST", f"/paw/v1/{what}/{quote(name, safe='')}", body) for what, body in own]
+        for escaped in (quote(name, safe=""), name.lstrip("/")):
+            asked += [
+                ("GET", f"/paw/v1/cases/{escaped}", None),
+                ("POST", f"/paw/v1/cases/{escaped}", call | {"output": "disk"}),
+                ("DELETE", f"/paw/v1/cases/{escaped}?number=1", None),
+                ("GET", f"/paw/v1/functions/{escaped}", None),
+                ("POST", f"/paw/v1/compare/{escaped}", {"with": "me/topic"}),
+                ("GET", f"/v1/models/{escaped}", None),
+                ("GET", f"/api/v1/programs/resolve/{escaped}", None),
+                ("GET", f"/api/v1/programs/{escaped}/download", None),
+                ("PATCH", f"/api/v1/programs/{escaped}", {"name": "mine"}),
+            ]
+        asked += [
+            ("POST", "/paw/v1/compare/me/topic", {"with": name}),
+            ("POST", "/v1/chat/completions", chat | {"model": name}),
+            ("POST", "/v1/completions", {"prompt": "x", "model": name}),
+            ("POST", "/api/v1/infer", call | {"program_id": name}),
+        ]
+        for method, target, body in asked:
+            answer = server.client.request(method, target, json=body)
+            assert answer.status_code in (400, 404), (method, target, answer.text)
+    assert jobs.entries() == []
+    assert formats.load(path).meta == meta
 
 
 def test_a_body_that_is_too_large_is_refused_before_and_while_it_comes(base: Path) -> None:

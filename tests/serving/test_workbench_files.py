@@ -17,6 +17,15 @@ from paw_mlx.serving.http import workbench
 FOLDER = Path(workbench.__file__).parent / "workbench"
 FILES = sorted(path.name for path in FOLDER.iterdir())
 SCRIPTS = sorted(FOLDER.glob("*.js"))
+POLICY = {
+    "default-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "object-src 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +43,10 @@ def test_every_file_is_served_as_what_it_is(name: str, client: TestClient) -> No
     kind = answer.headers["content-type"].split(";")[0]
     assert kind == kinds.get(Path(name).suffix, "image/svg+xml")
     assert answer.headers["x-content-type-options"] == "nosniff"
-    policy = answer.headers["content-security-policy"]
-    assert policy.startswith("default-src 'self';")
-    assert "unsafe" not in policy
+    assert {*answer.headers["content-security-policy"].split("; ")} == POLICY
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["referrer-policy"] == "no-referrer"
 
 
 def test_the_folder_is_its_page(client: TestClient) -> None:

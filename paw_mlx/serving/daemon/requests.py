@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,8 +16,10 @@ from ...output import Labels
 from ...program import Program
 from ...runner import Options, Result
 from ..residents import ResidentBase, Residents
+from ..room import Room
 from .log import Log
 from .programs import Programs
+from .threads import Threads
 
 Message = dict[str, Any]
 _MAX_KEY_CHARS = 200
@@ -26,17 +27,21 @@ _MAX_KEY_CHARS = 200
 
 @dataclass
 class House:
-    """What all sessions share. `threads` load and tokenize, `streams` wait for pieces."""
+    """What all sessions share: `room` for their calls, one for whose programs are `put`.
+
+    `threads` load and tokenize, `streams` wait for pieces.
+    """
 
     residents: Residents
     programs: Programs
-    threads: Executor
-    streams: Executor
+    threads: Threads
+    streams: Threads
+    room: Room
     log: Log
     status: Callable[[], Message]
     stop: Callable[[], None]
     num_calls: int = 0
-    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    putting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     doubts: WeakKeyDictionary[Program, dict[ResidentBase, list[str]]] = field(
         default_factory=WeakKeyDictionary
     )

@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from ...client.protocol import HELLO
 from ...device import active_bytes
 from ...device import name as device_name
 from ..residents import Residents
+from ..room import HELD_BYTES, Room
 from .log import Log
 from .programs import Programs
 from .requests import House
 from .session import Session
+from .threads import Threads
 
 _MAX_CLIENTS = 2000
 _SPARE_FILES = 200  # open besides its clients' connections
@@ -38,6 +39,7 @@ class Server:
 
     A base leaves memory after `idle_s` without a call. It stops, too, when its socket is not there
     any more: nobody could reach it. A worker does without a socket: it has one client to `attend`.
+    Of all its clients' calls it holds `held_bytes` at once; more wait where they are.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Server:
         idle_s: float | None = None,
         leave_s: float | None = None,
         is_there: Callable[[], bool] = lambda: True,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self._log, self._leave_s, self._is_there = log, leave_s, is_there
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -56,13 +59,14 @@ class Server:
         self._stopping = asyncio.Event()
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(_THREADS, "paw-mlx-call")
-        self._streams = ThreadPoolExecutor(_STREAMS, "paw-mlx-stream")
+        self._threads = Threads(_THREADS, "paw-mlx-call")
+        self._streams = Threads(_STREAMS, "paw-mlx-stream")
         self._house = House(
             Residents(idle_s, watch=False),
             Programs(folder / "programs"),
             self._threads,
             self._streams,
+            Room(held_bytes),
             log,
             self._status,
             self._stopping.set,
@@ -117,10 +121,10 @@ class Server:
 
     async def _tick(self) -> None:
         """Unload what nobody calls; end where nobody has come for long, and nothing is loaded."""
-        loop, residents = asyncio.get_running_loop(), self._house.residents
+        residents = self._house.residents
         while True:
             await asyncio.sleep(_LOOK_S)
-            for reference in await loop.run_in_executor(self._threads, residents.unload_idle):
+            for reference in await self._threads.call(residents.unload_idle):
                 self._log("unloaded", base=reference, bytes=active_bytes())
             empty = not self._sessions and not any(base.loaded for base in residents.bases)
             waited = time.monotonic() - self._last
@@ -133,8 +137,8 @@ class Server:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.shutdown(cancel_futures=True)
-        self._streams.shutdown(cancel_futures=True)
+        self._threads.end()
+        self._streams.end()
         self._house.residents.close()
         self._house.programs.clear()
 

@@ -1,12 +1,13 @@
 """One client of the daemon, from its hello until it hangs up, which cancels what it asked for.
 
-A client that does not read its answers is not read, either; large messages are read a few at once,
-whoever sends them.
+A client that does not read its answers is not read, either, nor one whose call finds no room beside
+those of all clients.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -18,15 +19,16 @@ from ...client.protocol import HEAD, HELLO, HELLO_BYTES, pack, sizes, unpack
 from ...errors import FormatError, PawError
 from ...functions import Function
 from ...runner import Options, Result
+from ..room import CALL_BYTES
 from ..waiting import result_of
 from .requests import House, Message, answer_of, doubts_of, find_function, key_of, read_call
 
 HELLO_S = 10.0  # for a client to say hello
 END_S = 60.0  # for calls to end when the daemon does
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 16  # what a reader holds anyway
 _LARGE_S = 30.0  # for a large message to arrive
+_LOOK_S = 1.0  # between two looks whether a client is still there
 _FLUSH_S = 5.0  # for the last answers to be read
-_MAX_CALLS = 4096  # of a client at once; more wait in the socket
 _HUNG_UP = (asyncio.IncompleteReadError, ConnectionError, TimeoutError)
 
 
@@ -38,7 +40,7 @@ class Session:
     ) -> None:
         self._house, self._reader, self._writer = house, reader, writer
         self.calls: dict[int, asyncio.Task[None]] = {}
-        self._room = asyncio.Semaphore(_MAX_CALLS)
+        self._held = 0  # bytes, of the house's room
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -50,7 +52,7 @@ class Session:
             await self._greet()
             while True:
                 await self._writer.drain()
-                await self._take(*await self._receive())
+                await self._hear()
         except _HUNG_UP:
             pass
         except FormatError as error:
@@ -62,6 +64,7 @@ class Session:
             for task in list(self.calls.values()):
                 task.cancel()
             await asyncio.gather(*self.calls.values(), return_exceptions=True)
+            self._let_go(self._held)
             await self._hang_up()
 
     async def _greet(self) -> None:
@@ -83,16 +86,60 @@ class Session:
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 
-    async def _receive(self) -> tuple[Message, int]:
-        """Return the next message, and how many bytes follow it."""
+    async def _hear(self) -> None:
+        """Take the next message, and a call when there is room: a large one is not read before."""
         num_json, num_body = sizes(await self._reader.readexactly(HEAD.size))
-        if num_json < _LARGE_BYTES:
-            return unpack(await self._reader.readexactly(num_json)), num_body
-        async with self._house.large, asyncio.timeout(_LARGE_S):
-            return unpack(await self._reader.readexactly(num_json)), num_body
+        is_large, held = num_json > _LARGE_BYTES, num_json + CALL_BYTES
+        if is_large:
+            await self._hold(held)
+        async with asyncio.timeout(_LARGE_S if is_large else None):
+            message = unpack(await self._reader.readexactly(num_json))
+        call = await self._heed(message, num_body)
+        if call is None:
+            if is_large:
+                self._let_go(held)
+            return
+        if not is_large:
+            await self._hold(held)
+        number: int = message["id"]
+        task = self._loop.create_task(self._guard(number, call, number, message))
+        self.calls[number] = task
+        task.add_done_callback(lambda _: self._ended(number, held))
 
-    async def _take(self, message: Message, num_body: int) -> None:
-        """Begin what a message asks for; what it puts is there before the next is read."""
+    async def _hold(self, num_bytes: int) -> None:
+        """Wait for room, for as long as the client is there."""
+        if self._house.room.try_take(num_bytes):
+            self._held += num_bytes
+            return
+        taking = self._loop.create_task(self._house.room.take(num_bytes))
+        try:
+            while not (await asyncio.wait({taking}, timeout=_LOOK_S))[0]:
+                if self._is_gone():
+                    raise ConnectionResetError
+        finally:
+            if taking.done():
+                self._held += num_bytes
+            taking.cancel()
+
+    def _is_gone(self) -> bool:
+        """Return whether the client has hung up, which nobody hears who does not read."""
+        if self._writer.is_closing():
+            return True
+        watch = select.poll()
+        watch.register(self._writer.get_extra_info("socket"), 0)
+        return bool(watch.poll(0))
+
+    def _let_go(self, num_bytes: int) -> None:
+        self._held -= num_bytes
+        self._house.room.give_back(num_bytes)
+
+    async def _heed(
+        self, message: Message, num_body: int
+    ) -> Callable[[int, Message], Coroutine[Any, Any, None]] | None:
+        """Return what answers a call; None if it is none, and what it asks for is done.
+
+        What it puts is there before the next message is read.
+        """
         number, op = message.get("id"), message.get("op")
         if not isinstance(number, int):
             raise FormatError("a request's id is no whole number")
@@ -101,30 +148,27 @@ class Session:
         if op == "cancel":
             if task := self.calls.get(number):
                 task.cancel()
-            return
+            return None
         if op == "put":
             await self._guard(number, self._put, key_of(message), num_body)
-            return
+            return None
         if op == "status":
             self._send({"id": number, "op": "status", "status": self._house.status()})
-            return
+            return None
         if op == "stop":
             self._send({"id": number, "op": "ok"})
             self._house.stop()
-            return
+            return None
         answers = {"run": self._run, "cut": self._cut, "open": self._open}
         if not isinstance(op, str) or op not in answers:
             raise FormatError("nobody knows what a message asks for")
         if number in self.calls:
             raise FormatError("a request has the id of one that is under way")
-        await self._room.acquire()
-        task = self._loop.create_task(self._guard(number, answers[op], number, message))
-        self.calls[number] = task
-        task.add_done_callback(lambda _: self._ended(number))
+        return answers[op]
 
-    def _ended(self, number: int) -> None:
+    def _ended(self, number: int, held: int) -> None:
         self.calls.pop(number, None)
-        self._room.release()
+        self._let_go(held)
 
     async def _guard(
         self, number: int, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
@@ -148,18 +192,19 @@ class Session:
             self._writer.write(pack(message))
 
     async def _put(self, key: str, num_bytes: int) -> None:
-        async with self._house.large:
+        async with self._house.putting:
             async with asyncio.timeout(_LARGE_S):
                 body = await self._reader.readexactly(num_bytes)
-            await self._in_thread(self._house.programs.put, key, body)
+            await self._house.threads.call(self._house.programs.put, key, body)
 
     async def _open(self, number: int, message: Message) -> None:
         function = await self._function(number, message)
         if function is None:
             return
+        threads = self._house.threads
         told = {
-            "identity": await self._in_thread(lambda: function.runner.identity),
-            "max_in_flight": await self._in_thread(lambda: function.runner.max_in_flight),
+            "identity": await threads.call(lambda: function.runner.identity),
+            "max_in_flight": await threads.call(lambda: function.runner.max_in_flight),
             "warnings": doubts_of(self._house, function),
         }
         self._send({"id": number, "op": "opened", **told})
@@ -168,7 +213,7 @@ class Session:
         if function := await self._function(number, message):
             text, options = read_call(message)
             cut = function.runner.cut_tokens
-            tokens = await self._in_thread(cut, function.program, text, options)
+            tokens = await self._house.threads.call(cut, function.program, text, options)
             self._send({"id": number, "op": "cut", "tokens": tokens})
 
     async def _run(self, number: int, message: Message) -> None:
@@ -183,10 +228,8 @@ class Session:
             if message.get("stream"):
                 result = await self._stream(number, function, text, options)
             else:
-                submit = function.submit
-                result = await result_of(
-                    self._loop.run_in_executor(self._house.threads, submit, text, options)
-                )
+                submitting = self._house.threads.begin(function.submit, text, options)
+                result = await result_of(await submitting)
             outcome = result.finish_reason
             self._send(answer_of(self._house, number, function, result))
         except PawError as error:
@@ -201,7 +244,7 @@ class Session:
             )
 
     async def _stream(self, number: int, function: Function, text: str, options: Options) -> Result:
-        pieces = await self._in_thread(function.stream, text, options)
+        pieces = await self._house.threads.call(function.stream, text, options)
 
         def pass_on() -> Result:
             for piece in pieces:
@@ -210,7 +253,7 @@ class Session:
             return pieces.result
 
         try:
-            return await self._loop.run_in_executor(self._house.streams, pass_on)
+            return await self._house.streams.call(pass_on)
         finally:
             pieces.close()
 
@@ -219,10 +262,7 @@ class Session:
         asked = message.get("program")
         if not isinstance(asked, dict):
             raise FormatError("a request names no program")
-        function = await self._in_thread(find_function, self._house, asked)
+        function = await self._house.threads.call(find_function, self._house, asked)
         if function is None:
             self._send({"id": number, "op": "unknown"})
         return function
-
-    async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        return await self._loop.run_in_executor(self._house.threads, call, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ def check_known(found: Mapping[str, Any], *known: str) -> None:
 def take(found: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
     """Return a field that is of a kind; the default where it is not there or null.
 
-    Refused (400) for another kind, and where it is missing and the default is `...`.
+    Refused (400) for another kind, for a number that is not finite, and where it is missing and
+    the default is `...`.
     """
     value: Any = found.get(name)
     if value is None and default is not ...:
@@ -69,10 +71,16 @@ def take(found: Mapping[str, Any], name: str, kind: type, default: Any = None) -
     if not fits or (isinstance(value, bool) and kind is not bool):
         missing = "is missing" if value is None else f"must be {_NAMES[kind]}"
         raise Refused(400, "bad_field", f"the field {name!r} {missing}", param=name)
+    if kind is not float:
+        return value
     try:
-        return float(value) if kind is float else value
+        number = float(value)
     except OverflowError:
-        raise Refused(400, "bad_field", f"the field {name!r} is too large", param=name) from None
+        number = math.inf
+    if not math.isfinite(number):
+        told = "is no number" if math.isnan(number) else "is too large"
+        raise Refused(400, "bad_field", f"the field {name!r} {told}", param=name)
+    return number
 
 
 def text_of(found: Mapping[str, Any], name: str = "input") -> str:

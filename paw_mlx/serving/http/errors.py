@@ -65,9 +65,10 @@ class Refused(HTTPException):
         self.code, self.hint, self.param = code, hint, param
 
 
-def too_many(why: str, after_s: int) -> Refused:
+def too_many(why: str, after_s: int, hint: str | None = None) -> Refused:
     """Return what is said to whoever may ask again, in so many seconds."""
-    return Refused(429, "too_many_requests", why, headers={"Retry-After": str(after_s)})
+    headers = {"Retry-After": str(after_s)}
+    return Refused(429, "too_many_requests", why, hint=hint, headers=headers)
 
 
 def status_of(error: PawError) -> int:

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..room import Room
 from .errors import Refused, tell, too_many
 from .state import State
 
@@ -40,7 +41,7 @@ class Guard:
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app, self._state = app, state
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._num_calls = self._held_bytes = 0
+        self._num_calls, self._room = 0, Room(state.limits.held_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -61,7 +62,7 @@ class Guard:
             await _measured(self._state, self._app, scope, body.receive, send)
         finally:
             self._num_calls -= computes
-            self._held_bytes -= body.num_held
+            self._room.give_back(body.num_held)
 
     def _check(self, scope: Scope, computes: bool) -> None:
         """Raise Refused for who may not ask, or not now."""
@@ -100,8 +101,7 @@ class Guard:
 
     def hold(self, num_bytes: int) -> None:
         """Count bytes of a body that is held; Refused where all together are too many."""
-        self._held_bytes += num_bytes
-        if self._held_bytes > self._state.limits.held_bytes:
+        if not self._room.try_take(num_bytes):
             raise too_many("the bodies being read are too large together", 1)
 
     @property
@@ -133,8 +133,8 @@ class _Body:
             raise ClientDisconnect
         self._is_whole = not message.get("more_body", False)
         num_bytes = len(message.get("body", b""))
-        self.num_held += num_bytes
         self._guard.hold(num_bytes)
+        self.num_held += num_bytes
         if self.num_held > limits.body_bytes:
             raise _too_large(limits.body_bytes)
         return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Any
@@ -17,11 +18,14 @@ from ...evaluation import Gate
 from ...jobs import Job
 from . import sse
 from .body import check_known, read_json, take, text_of
-from .errors import Refused
+from .errors import Refused, too_many
 from .state import State, check_stored
 
 _LOOK_S = 0.1  # between two looks at a compile job
 _TAIL = 200  # lines of a job's log
+_MAX_TUNES = 2  # at once on this machine: each is a process with a base of its own
+_AGAIN_S = 60  # until another one may have ended
+_beginning = threading.Lock()
 
 
 def routes(state: State, root: str) -> list[Route]:
@@ -123,13 +127,29 @@ class _Making:
 
 
 def _tune(argv: list[str]) -> Job:
-    """Begin to tune in the background; errors are those that the command would end with at once."""
+    """Begin to tune in the background; errors are those that the command would end with at once.
+
+    Refused (429) where the function is being tuned already, or too many are.
+    """
     name = argv[1]
     check_stored(name)
     if not store.is_name(name):
         raise Refused(400, "bad_field", f"only a name is tuned, and {name} is one of its versions")
     kept_cases.require(name)
-    return jobs.start(argv)
+    with _beginning:
+        running = [
+            job for job in jobs.entries() if job.state == "running" and job.argv[0] == "tune"
+        ]
+        if own := next((job for job in running if name in job.argv), None):
+            raise too_many(f"{name} is being tuned already", _AGAIN_S, _how_to_stop(own))
+        if len(running) >= _MAX_TUNES:
+            why = f"{len(running)} functions are being tuned already, of {_MAX_TUNES} at once"
+            raise too_many(why, _AGAIN_S, _how_to_stop(running[-1]))
+        return jobs.start(argv)
+
+
+def _how_to_stop(job: Job) -> str:
+    return f"DELETE /paw/v1/jobs/{job.id} stops it."
 
 
 def _record(job: Job) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ... import store
 from ...errors import NotFound
 from ...functions import Function
 from ..compiles import Compiles
+from ..room import HELD_BYTES
 from ..source import Functions
 from .metrics import Metrics
 
@@ -31,7 +32,7 @@ class Limits:
     """
 
     body_bytes: int = 4 << 20
-    held_bytes: int = 64 << 20
+    held_bytes: int = HELD_BYTES
     calls: int = 256
     maps: int = 32
     rate: float = 1000.0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp import MCPError, types
 from mcp.server import NotificationOptions, Server
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.session import ServerSession
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import (
@@ -30,11 +31,12 @@ from ...errors import PawError
 from ...functions import Function
 from ...runner import Result
 from ...version import VERSION
+from ..room import CALL_BYTES, HELD_BYTES, Room
 from ..waiting import result_of
 from .actions import Actions
 from .arguments import check_arguments
 from .catalog import Catalog, Offer
-from .lines import read_lines
+from .lines import LINE_BYTES, read_lines
 from .tools import Tool, answer, function_tools
 from .types import Context, Teller, failure, result_type, tool_type
 
@@ -57,7 +59,8 @@ _INSTRUCTIONS = (
 
 class AgentServer:
     """Functions as tools. `keywords` are `function`'s, for all; `look_s` is between two looks at
-    the store. `functions` and `compiles` belong to whoever gives them."""
+    the store. `functions` and `compiles` belong to whoever gives them. Of all messages it holds
+    `held_bytes` at once; no line is read beyond them."""
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class AgentServer:
         compiles: Compiles | None = None,
         keywords: Mapping[str, Any] | None = None,
         look_s: float = _LOOK_S,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self._functions, self._catalog, self._look_s = functions, catalog, look_s
         self._keywords = dict(keywords or {})
@@ -75,6 +79,7 @@ class AgentServer:
         self._bus = InMemorySubscriptionBus()
         self._session: ServerSession | None = None  # of a client that hears of changes by itself
         self._look_now = asyncio.Event()
+        self._room = Room(held_bytes)
         self.server: Server[None] = Server(
             "paw-mlx",
             version=VERSION,
@@ -90,13 +95,23 @@ class AgentServer:
         self.server.add_notification_handler(
             "notifications/initialized", types.NotificationParams, self._initialized
         )
+        self.server.middleware.append(self._held)
 
     async def serve(self) -> None:
         """Serve whoever started this process, until it closes standard input."""
         told = NotificationOptions(tools_changed=True, resources_changed=True)
-        stdin: Any = read_lines()  # of an AsyncFile the package asks no more than its lines
+        stdin: Any = read_lines(self._room)  # the package asks no more than lines of an AsyncFile
         async with stdio_server(stdin) as (read, write):
             await self.server.run(read, write, self.server.create_initialization_options(told))
+
+    async def _held(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Answer a message once there is room for it, which it takes meanwhile."""
+        num_bytes = LINE_BYTES.get() + CALL_BYTES
+        await self._room.take(num_bytes)
+        try:
+            return await call_next(ctx)
+        finally:
+            self._room.give_back(num_bytes)
 
     # --- tools
 
