@@ -23,7 +23,7 @@ from .errors import AdapterMismatch, FormatError, listed
 
 # dtype -> (elements in a block, bytes in a block); blocks run along a row.
 BLOCKS = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18)}
-_RANK_LET_BE = 256  # of whatever site; above it, no more than the smaller of its sizes
+_RANK_LET_BE = 256  # of whatever site; above it, no more than the larger of its sizes
 
 
 class Site(NamedTuple):
@@ -131,8 +131,8 @@ class Lora:
 class Adapter:
     """A LoRA for a whole base.
 
-    Raises AdapterMismatch if A and B of a site do not fit, or its rank is above 256 and
-    min(d_in, d_out): zeros pack well, and a file of 500 KB may hold a rank of millions.
+    Raises AdapterMismatch if A and B of a site do not fit, or its rank is above 256, d_in
+    and d_out: zeros pack well, and a file of 500 KB may hold a rank of millions.
     """
 
     sites: Mapping[Site, Lora]
@@ -152,7 +152,7 @@ class Adapter:
         wide = [
             f"{site}: rank {lora.rank:,} of {lora.shape[0]:,} inputs and {lora.shape[1]:,} outputs"
             for site, lora in sorted(self.sites.items())
-            if lora.rank > max(_RANK_LET_BE, min(lora.shape))
+            if lora.rank > max(_RANK_LET_BE, *lora.shape)
         ]
         if wide:
             raise AdapterMismatch(f"no low rank at {len(wide)} sites: {listed(wide)}")

@@ -117,12 +117,13 @@ def table(rows: list[list[str]]) -> str:
 
 def quoted(value: object) -> str:
     """Return a text or a record as JSON that people read, on one line."""
-    return printable(json.dumps(value, ensure_ascii=False))
+    return harmless(json.dumps(value, ensure_ascii=False))
 
 
 def printable(text: str) -> str:
-    """Return one line of text with everything that is no printable character escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Return one line of text, with ends of lines and what a terminal would obey escaped."""
+    kept = (c if c == harmless(c) and c not in "\t\n\r" else repr(c)[1:-1] for c in text)
+    return "".join(kept)
 
 
 def _read_stdin() -> bytes:

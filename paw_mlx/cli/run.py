@@ -53,9 +53,12 @@ def command(
     if stream:
         say_cut(fn.runner.cut_tokens(fn.program, text, options))
         pieces = fn.stream(text, options)
+        held = ""  # a \r that may be half the end of a line
         for piece in pieces:
-            print_data(piece)
-        print_data("\n")
+            whole = (held + piece).removesuffix("\r")
+            held = (held + piece)[len(whole) :]
+            print_data(whole)
+        print_data(f"{held}\n")
         _say_doubts(pieces.result, options)
         return
     result = fn.run(text, options)

@@ -11,11 +11,11 @@ import gc
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from .. import formats, hub
@@ -28,11 +28,7 @@ from ..profiles import base_name
 from ..program import Program
 from ..runner import Options, Pieces, Result
 
-T = TypeVar("T")
 _MAX_PROGRAMS = 128  # in memory at once; their weights are the interpreter's business
-_LONG_CHARS = 1 << 16
-# What tokenizing a long text took, a hundred times its size, stays with the thread that did it.
-_long = ThreadPoolExecutor(2, "paw-mlx-long")
 
 
 class ResidentBase:
@@ -98,7 +94,7 @@ class ResidentBase:
     def submit(self, program: Program, text: str, options: Options) -> Future[Result]:
         """Hand over one input, as `Runner` has it."""
         with self.held(num_calls=1) as interpreter:  # not under the lock: a long text takes a while
-            return _by_few(interpreter.submit, program, text, options)
+            return interpreter.submit(program, text, options)
 
     def run(self, program: Program, text: str, options: Options) -> Result:
         """Return the output for one input."""
@@ -111,12 +107,12 @@ class ResidentBase:
     def stream(self, program: Program, text: str, options: Options) -> Pieces:
         """Return the output for one input in pieces."""
         with self.held(num_calls=1) as interpreter:
-            return _by_few(interpreter.stream, program, text, options)
+            return interpreter.stream(program, text, options)
 
     def cut_tokens(self, program: Program, text: str, options: Options) -> int:
         """Return how many tokens of an input `overflow` leaves out."""
         with self.held() as interpreter:
-            return _by_few(interpreter.cut_tokens, program, text, options)
+            return interpreter.cut_tokens(program, text, options)
 
     def unload(self, idle_s: float = 0.0) -> bool:
         """Give its memory back if it is there and nobody has called for so long; say if it did."""
@@ -132,15 +128,6 @@ class ResidentBase:
 
     def close(self) -> None:
         """Do nothing: it is others' as well."""
-
-
-def _by_few(
-    call: Callable[[Program, str, Options], T], program: Program, text: str, options: Options
-) -> T:
-    """Make a call, which tokenizes: of a long text in one of few threads, whoever asks."""
-    if len(text) < _LONG_CHARS:
-        return call(program, text, options)
-    return _long.submit(call, program, text, options).result()
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,7 @@ def fit_adapter(
     kept = Checkpoints(folder, terms) if folder else None
     with lora.bare_afterwards(base.groups):
         begin = trainer.parameters(start_from) if start_from else trainer.initial()
+        trainer.adapter(begin, dtype)  # an error now, not after an hour
         before = trainer.score(trainer.pairs(begin), held_out)
         fit = Fit(
             trainer.loss,

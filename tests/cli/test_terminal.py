@@ -19,7 +19,7 @@ from shell import Paw, start
 from paw_mlx import formats, jobs, kept_cases, store
 from paw_mlx.cases import Case
 from paw_mlx.cli.bench import finish
-from paw_mlx.cli.common import printable
+from paw_mlx.cli.common import printable, quoted
 from paw_mlx.cli.demo_english import cut
 from paw_mlx.client.places import log_path
 from paw_mlx.output import Labels
@@ -110,6 +110,12 @@ def test_rows_of_json_keep_their_values(folder: Path) -> None:
     assert [row["input"] for row in rows] == [f"{n}{EVIL}" for n in range(3)]
     assert {row[f"k{EVIL}"] for row in rows} == {EVIL}
     assert {row["output"] for row in rows} <= {*LABELS}
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d💻 \U0001fae8", "日本\u3000語"])
+def test_what_people_write_stays_as_it_is_in_tables(text: str) -> None:
+    assert printable(text) == text
+    assert quoted(text) == f'"{text}"'
 
 
 def test_a_demo_shows_one_harmless_line() -> None:

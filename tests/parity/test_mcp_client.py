@@ -592,7 +592,7 @@ class Slow:  # whose calls end once there is a file
     def end(self, call):
         while not Path(sys.argv[1]).exists():
             time.sleep(0.01)
-        call.set_exception(OptionError("enough"))
+        call.set_exception(OptionError("enough" * int(sys.argv[2])))
     def function(self, reference, **keywords):
         return Function(self, formats.load(store.find(reference)))
 
@@ -609,10 +609,18 @@ HELLO = (
 )
 
 
-def test_calls_beyond_the_room_stay_in_the_pipe_and_are_answered_later(tmp_path: Path) -> None:
-    """Ten calls fill the room, a dozen lines are on their way to it, and more are not read."""
+@pytest.mark.parametrize("times", [1, 20_000])
+def test_calls_beyond_the_room_stay_in_the_pipe_and_are_answered_later(
+    tmp_path: Path, times: int
+) -> None:
+    """Ten calls fill the room, a dozen lines are on their way to it, and more are not read.
+
+    Where the calls do not end, or their answers, of 120 KB, are not read.
+    """
     keep("sort", LABELS)
-    wire = Wire(tmp_path / "go", command=(sys.executable, "-c", SLOW))
+    wire = Wire(tmp_path / "go", times, command=(sys.executable, "-c", SLOW))
+    if times > 1:
+        (tmp_path / "go").touch()
     sent = 0
 
     def send() -> None:
@@ -636,7 +644,8 @@ def test_calls_beyond_the_room_stay_in_the_pipe_and_are_answered_later(tmp_path:
         while len(answers) < 80:
             answer = wire.receive()
             answers[answer["id"]] = answer["result"]["content"][0]["text"]
-        assert answers == dict.fromkeys(range(1, 81), "enough")
+        assert sorted(answers) == [*range(1, 81)]
+        assert all(answer.startswith("enough") for answer in answers.values())
     finally:
         wire.process.kill()
         sender.join()

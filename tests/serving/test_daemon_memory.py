@@ -23,10 +23,13 @@ from paw_mlx import formats
 from paw_mlx.client.protocol import HELLO
 from paw_mlx.client.wire import Wire
 from paw_mlx.errors import DaemonError
+from paw_mlx.functions import Function
+from paw_mlx.serving.daemon import server
 from paw_mlx.serving.daemon.log import Log
 from paw_mlx.serving.daemon.server import Server
 
 ROOM = 1 << 20
+LONG_CHARS = 1 << 16
 PAD = "x" * (ROOM // 4 - (20 << 10))  # of a call: four of them fit
 SOME = {"max_tokens": 200}
 ALL_S = 120  # for whatever has to come
@@ -158,6 +161,32 @@ def test_small_calls_take_room_too(daemon: Daemon) -> None:
         until(lambda: status(other)["num_running"] > 8)
         time.sleep(0.3)
         assert status(other)["num_running"] <= ROOM >> 14
+
+
+def test_long_texts_keep_nobody_elses_call_waiting(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten of them, where four threads make calls."""
+    go, submit = threading.Event(), Function.submit
+
+    def waiting(fn: Function, text: str, *more: Any, **options: Any) -> Future[Any]:
+        assert len(text) < LONG_CHARS or go.wait(ALL_S)
+        return submit(fn, text, *more, **options)
+
+    monkeypatch.setattr(Function, "submit", waiting)
+    monkeypatch.setattr(server, "_THREADS", 4)
+    program = {"key": "one", "interpreter": str(base)}
+    with (
+        Daemon(tmp_path, base) as daemon,
+        closing(daemon.client()) as wire,
+        closing(daemon.client()) as other,
+    ):
+        for number in range(1, 11):
+            daemon.ask(wire, number, program=program, input="x" * LONG_CHARS)
+        daemon.ask(other, 1, program=program)
+        assert other.receive()["op"] == "result"
+        go.set()
+        assert {wire.receive()["op"] for _ in range(10)} <= {"result", "error"}
 
 
 def test_a_client_that_hangs_up_while_it_waits_leaves_the_room_at_once(daemon: Daemon) -> None:

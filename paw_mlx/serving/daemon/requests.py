@@ -29,12 +29,13 @@ _MAX_KEY_CHARS = 200
 class House:
     """What all sessions share: `room` for their calls, one for whose programs are `put`.
 
-    `threads` load and tokenize, `streams` wait for pieces.
+    `threads` load and tokenize, `few` what is long, `streams` wait for pieces.
     """
 
     residents: Residents
     programs: Programs
     threads: Threads
+    few: Threads
     streams: Threads
     room: Room
     log: Log

@@ -31,6 +31,7 @@ _SPARE_FILES = 200  # open besides its clients' connections
 _BACKLOG = 128
 _THREADS = 32
 _STREAMS = 64
+_FEW = 2
 _LOOK_S = 1.0
 
 
@@ -60,11 +61,13 @@ class Server:
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = Threads(_THREADS, "paw-mlx-call")
+        self._few = Threads(_FEW, "paw-mlx-long")
         self._streams = Threads(_STREAMS, "paw-mlx-stream")
         self._house = House(
             Residents(idle_s, watch=False),
             Programs(folder / "programs"),
             self._threads,
+            self._few,
             self._streams,
             Room(held_bytes),
             log,
@@ -138,6 +141,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.end()
+        self._few.end()
         self._streams.end()
         self._house.residents.close()
         self._house.programs.clear()

@@ -22,10 +22,12 @@ from ...runner import Options, Result
 from ..room import CALL_BYTES
 from ..waiting import result_of
 from .requests import House, Message, answer_of, doubts_of, find_function, key_of, read_call
+from .threads import Threads
 
 HELLO_S = 10.0  # for a client to say hello
 END_S = 60.0  # for calls to end when the daemon does
 _LARGE_BYTES = 1 << 16  # what a reader holds anyway
+_LONG_CHARS = 1 << 16  # of an input
 _LARGE_S = 30.0  # for a large message to arrive
 _LOOK_S = 1.0  # between two looks whether a client is still there
 _FLUSH_S = 5.0  # for the last answers to be read
@@ -126,7 +128,7 @@ class Session:
         if self._writer.is_closing():
             return True
         watch = select.poll()
-        watch.register(self._writer.get_extra_info("socket"), 0)
+        watch.register(self._writer.get_extra_info("socket"), select.POLLHUP)  # macOS asks for it
         return bool(watch.poll(0))
 
     def _let_go(self, num_bytes: int) -> None:
@@ -213,7 +215,7 @@ class Session:
         if function := await self._function(number, message):
             text, options = read_call(message)
             cut = function.runner.cut_tokens
-            tokens = await self._house.threads.call(cut, function.program, text, options)
+            tokens = await self._lent(text).call(cut, function.program, text, options)
             self._send({"id": number, "op": "cut", "tokens": tokens})
 
     async def _run(self, number: int, message: Message) -> None:
@@ -228,7 +230,7 @@ class Session:
             if message.get("stream"):
                 result = await self._stream(number, function, text, options)
             else:
-                submitting = self._house.threads.begin(function.submit, text, options)
+                submitting = self._lent(text).begin(function.submit, text, options)
                 result = await result_of(await submitting)
             outcome = result.finish_reason
             self._send(answer_of(self._house, number, function, result))
@@ -244,7 +246,7 @@ class Session:
             )
 
     async def _stream(self, number: int, function: Function, text: str, options: Options) -> Result:
-        pieces = await self._house.threads.call(function.stream, text, options)
+        pieces = await self._lent(text).call(function.stream, text, options)
 
         def pass_on() -> Result:
             for piece in pieces:
@@ -256,6 +258,10 @@ class Session:
             return await self._house.streams.call(pass_on)
         finally:
             pieces.close()
+
+    def _lent(self, text: str) -> Threads:
+        """Return the threads that tokenize a text: what a long one took, some 100 MB, they keep."""
+        return self._house.threads if len(text) < _LONG_CHARS else self._house.few
 
     async def _function(self, number: int, message: Message) -> Function | None:
         """Return the function that a request is about; None, and it is told, if it is not here."""

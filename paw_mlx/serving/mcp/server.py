@@ -105,13 +105,21 @@ class AgentServer:
             await self.server.run(read, write, self.server.create_initialization_options(told))
 
     async def _held(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Answer a message once there is room for it, which it takes meanwhile."""
+        """Answer a message once there is room for it, which it has until its answer is written.
+
+        The task that answers it ends with that; the first message is answered as it is read.
+        """
         num_bytes = LINE_BYTES.get() + CALL_BYTES
         await self._room.take(num_bytes)
-        try:
-            return await call_next(ctx)
-        finally:
-            self._room.give_back(num_bytes)
+        if ctx.method == "initialize":
+            try:
+                return await call_next(ctx)
+            finally:
+                self._room.give_back(num_bytes)
+        task = asyncio.current_task()
+        assert task
+        task.add_done_callback(lambda _: self._room.give_back(num_bytes))
+        return await call_next(ctx)
 
     # --- tools
 
