@@ -149,7 +149,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def may_lead(asked: str, to: str) -> bool:
     """Return whether one address may redirect to another: to this machine, from it alone."""
-    return is_safe(to) and (_is_here(asked) or not _is_here(to))
+    return is_safe(to) and (is_loopback(asked) or not is_loopback(to))
 
 
 def is_safe(url: str) -> bool:
@@ -158,17 +158,14 @@ def is_safe(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    host = parts.hostname or ""
-    return bool(host) and parts.scheme in (("http", "https") if is_loopback(host) else ("https",))
+    schemes = ("http", "https") if is_loopback(url) else ("https",)
+    return bool(parts.hostname) and parts.scheme in schemes
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine."""
+def is_loopback(url: str) -> bool:
+    """Return whether an address is one of this machine."""
+    host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _is_here(url: str) -> bool:
-    return is_loopback(urlsplit(url).hostname or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-_OBEYED = re.compile(  # controls, marks of direction, tags, halves of a character
+OBEYED = re.compile(  # controls, marks of direction, tags, halves of a character
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f"
     r"\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]|\r(?!\n)"
 )
@@ -26,4 +26,4 @@ def harmless(text: str) -> str:
 
     Lines, tabs and what scripts are written with stay; JSON stays the same JSON.
     """
-    return _OBEYED.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return OBEYED.sub(lambda found: json.dumps(found[0])[1:-1], text)

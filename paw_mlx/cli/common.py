@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import click
 from ..errors import DiskError, NotFound, OptionError
 from ..rows.pipes import decode, read_all
 from ..streams import encodable
-from ..words import harmless
+from ..words import OBEYED, harmless
 from .voice import say
 
+_NOT_IN_A_LINE = re.compile(rf"{OBEYED.pattern}|[\t\n\r]")
 _HEARD = f"{__name__}.heard"  # in click's context: the warnings
 
 
@@ -122,8 +124,7 @@ def quoted(value: object) -> str:
 
 def printable(text: str) -> str:
     """Return one line of text, with ends of lines and what a terminal would obey escaped."""
-    kept = (c if c == harmless(c) and c not in "\t\n\r" else repr(c)[1:-1] for c in text)
-    return "".join(kept)
+    return _NOT_IN_A_LINE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _read_stdin() -> bytes:

@@ -58,7 +58,7 @@ class Endpoint:
                 f"{url} is no address to send a spec to",
                 hint="Use https://, or http:// on this machine; --plain-http allows it elsewhere.",
             )
-        if (offline or settings.offline()) and not is_loopback(urlsplit(url).hostname or ""):
+        if (offline or settings.offline()) and not is_loopback(url):
             raise OfflineError(f"offline, and {url} is not on this machine")
         self._url = url.rstrip("/").removesuffix("/chat/completions")
         self._left_out: set[str] = set()

@@ -60,15 +60,12 @@ class Server:
         self._stopping = asyncio.Event()
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = Threads(_THREADS, "paw-mlx-call")
-        self._few = Threads(_FEW, "paw-mlx-long")
-        self._streams = Threads(_STREAMS, "paw-mlx-stream")
         self._house = House(
             Residents(idle_s, watch=False),
             Programs(folder / "programs"),
-            self._threads,
-            self._few,
-            self._streams,
+            Threads(_THREADS, "paw-mlx-call"),
+            Threads(_FEW, "paw-mlx-long"),
+            Threads(_STREAMS, "paw-mlx-stream"),
             Room(held_bytes),
             log,
             self._status,
@@ -127,7 +124,7 @@ class Server:
         residents = self._house.residents
         while True:
             await asyncio.sleep(_LOOK_S)
-            for reference in await self._threads.call(residents.unload_idle):
+            for reference in await self._house.threads.call(residents.unload_idle):
                 self._log("unloaded", base=reference, bytes=active_bytes())
             empty = not self._sessions and not any(base.loaded for base in residents.bases)
             waited = time.monotonic() - self._last
@@ -140,9 +137,8 @@ class Server:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.end()
-        self._few.end()
-        self._streams.end()
+        for threads in (self._house.threads, self._house.few, self._house.streams):
+            threads.end()
         self._house.residents.close()
         self._house.programs.clear()
 
